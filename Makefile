@@ -1,0 +1,54 @@
+# Everything here needs Go, make and a C compiler (for -race), nothing else: buf, its plugins and
+# golangci-lint are Go tools of modules of their own, so that their dependencies never meet ours.
+BUF  := go tool -modfile=deploy/tools/buf/go.mod buf
+LINT := go tool -modfile=deploy/tools/lint/go.mod golangci-lint
+
+# The packages that share memory between goroutines: tested once more with the race detector.
+RACE := ./raftstore/... ./witnessd/... ./agent/...
+
+ENGINE  ?= demo
+RUNS    ?= 5
+AGAINST ?= .git\#branch=main
+
+.DEFAULT_GOAL := help
+.PHONY: help generate generate-check breaking lint format test build e2e demo check
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+generate: ## write proto/gen from the schemas in proto/
+	$(BUF) generate
+
+generate-check: ## fail unless proto/gen is what `make generate` writes
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && $(BUF) generate --output "$$tmp" && \
+	diff -r "$$tmp/proto/gen" proto/gen || { echo "proto/gen is stale: run make generate"; exit 1; }
+
+breaking: ## compare the schemas with those of a commit (AGAINST=.git#branch=main)
+	$(BUF) breaking --against '$(AGAINST)'
+
+lint: ## gofmt, go vet, golangci-lint, buf lint and buf format
+	@out=$$(gofmt -l .) && test -z "$$out" || { echo "not formatted: run make format"; echo "$$out"; exit 1; }
+	go vet ./...
+	$(LINT) run ./...
+	$(BUF) lint
+	$(BUF) format --diff --exit-code
+
+format: ## write Go and schema files in their standard form
+	gofmt -w .
+	$(BUF) format --write
+
+test: ## all tests, then the concurrent packages again with -race
+	go test -timeout 10m ./...
+	go test -race -timeout 10m $(RACE)
+
+build: ## the three programs, into bin/
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+e2e: ## real processes and real faults, RUNS times over (RUNS=5)
+	go run ./test/e2e -runs=$(RUNS)
+
+demo: ## three witness nodes and a pair; its primary is lost (ENGINE=demo|postgres)
+	go run ./test/demo -engine=$(ENGINE)
+
+check: ## everything CI does, in the same order
+	.ci/run

@@ -1,0 +1,261 @@
+package pair
+
+import (
+	"fmt"
+	"time"
+)
+
+// FailoverVerdict is rule R5: may the right move to the mirror now? Automatic failover, switchover and
+// forced failover ask the same question; an operator replaces the mode, and accepted loss replaces the
+// condition on the right, but nobody replaces a wait.
+func FailoverVerdict(r Record, w Watch, now Instant) Verdict {
+	v := Verdict{Question: fmt.Sprintf("may %s be promoted now?", r.Mirror)}
+	operator := operatorAsked(r)
+	v.require(r.Stage == StageReady, "pair is ready", ReasonForming, "pair is %v", r.Stage)
+	why := ahead(r, w)
+	v.require(why == "", "record is not behind its agents", ReasonAhead, "%s", orElse(why, "no agent remembers more"))
+	free := (r.Procedure == nil || operator) && !w.Pending.Active
+	v.require(free, "no other change under way", ReasonProcedureUnderWay, "%s", underWay(r, w))
+	v.require(r.Mode == ModeAutomatic || operator, "mode is automatic", ReasonNotAutomatic, "mode is %v", r.Mode)
+	requireRight(&v, r, w)
+	requirePrimaryGone(&v, r, w, now)
+	requireMirror(&v, r, w, now)
+	return v
+}
+
+// requireRight: the record permits a promotion, or the old primary has said that it stopped and that the
+// mirror has everything, or an operator has accepted the loss and its procedure has done what R14 asks.
+func requireRight(v *Verdict, r Record, w Watch) {
+	everything := w.released(r) && w.ReleasedEverything
+	p := r.Procedure
+	accepted := p != nil && p.Kind == KindForced && p.Epoch == r.Epoch && p.AcceptLoss && p.Step == StepWithhold
+	detail := fmt.Sprintf("right is %v", r.Right)
+	switch {
+	case everything:
+		detail += fmt.Sprintf(", and %s stopped with everything on the mirror", r.Primary)
+	case accepted:
+		detail += ", and an operator accepted the loss"
+	case r.Right == RightSole:
+		detail += ": the mirror may lack acknowledged commits"
+	}
+	v.require(r.Right == RightLeased || everything || accepted, "mirror has every acknowledged commit",
+		ReasonExposed, "%s", detail)
+}
+
+func requirePrimaryGone(v *Verdict, r Record, w Watch, now Instant) {
+	left := w.LeaseUntil.Sub(now)
+	switch {
+	case w.released(r):
+		v.requireLoss(true, "primary's lease is over", "", "%s released epoch %d", r.Primary, r.Epoch)
+	case left <= 0:
+		v.requireLoss(true, "primary's lease is over", "", "lease ended %v ago", round(-left))
+	default:
+		reason := ReasonLeaseOutstanding
+		if s := w.seen(r, r.Primary); !s.Heard {
+			reason = ReasonGrace
+		}
+		v.requireLoss(false, "primary's lease is over", reason, "%s may hold a lease for another %v",
+			r.Primary, round(left))
+	}
+}
+
+// requireMirror: the mirror's own word, in a message that quotes this leader's term and the record's epoch.
+func requireMirror(v *Verdict, r Record, w Watch, now Instant) {
+	s := w.seen(r, r.Mirror)
+	fresh := w.fresh(r, r.Mirror, now)
+	v.require(fresh, "mirror is heard", ReasonMirrorSilent, "%s", age(r.Mirror, s, now, r.Policy.Lease))
+	heard := s.Heard && s.Report.TermHeard == w.Term && s.Report.Epoch == r.Epoch
+	v.require(heard, "mirror has heard this leader", ReasonMirrorNotHeardTerm,
+		"%s quotes term %d and epoch %d; leader's term is %d, epoch %d",
+		r.Mirror, s.Report.TermHeard, s.Report.Epoch, w.Term, r.Epoch)
+	promise := s.Heard && s.Report.Promise <= 0
+	v.requireLoss(promise, "mirror has no promise outstanding", ReasonPromiseOutstanding,
+		"%s has %s", r.Mirror, promiseText(s))
+	v.require(s.Heard && s.Report.Engine.Promotable && s.Report.Complaint == "", "mirror can be promoted",
+		ReasonNotPromotable, "%s %s", r.Mirror, promotableText(s))
+	if p := r.Procedure; p != nil && p.Kind == KindForced && r.Right == RightSole && !w.released(r) {
+		v.require(s.Heard && !s.Report.HearsPartner, "mirror does not hear the primary", ReasonPrimaryHeard,
+			"%s %s", r.Mirror, hearsText(s, r.Primary))
+	}
+}
+
+// operatorAsked says whether the procedure under way is an operator's wish for this very epoch.
+func operatorAsked(r Record) bool {
+	p := r.Procedure
+	if p == nil || p.Epoch != r.Epoch {
+		return false
+	}
+	switch p.Kind {
+	case KindSwitchover, KindForced:
+		return p.Step != StepPromote
+	default:
+		return false
+	}
+}
+
+// SwitchoverVerdict says whether a planned change of primary may begin.
+func SwitchoverVerdict(r Record, w Watch, now Instant) Verdict {
+	v := Verdict{Question: fmt.Sprintf("may %s take over as planned now?", r.Mirror)}
+	v.require(r.Stage == StageReady, "pair is ready", ReasonForming, "pair is %v", r.Stage)
+	why := ahead(r, w)
+	v.require(why == "", "record is not behind its agents", ReasonAhead, "%s", orElse(why, "no agent remembers more"))
+	v.require(r.Procedure == nil && !w.Pending.Active, "no other change under way", ReasonProcedureUnderWay,
+		"%s", underWay(r, w))
+	p, m := w.seen(r, r.Primary), w.seen(r, r.Mirror)
+	v.require(w.fresh(r, r.Primary, now), "primary is heard", ReasonPrimarySilent, "%s",
+		age(r.Primary, p, now, r.Policy.Lease))
+	v.require(w.fresh(r, r.Mirror, now), "mirror is heard", ReasonMirrorSilent, "%s",
+		age(r.Mirror, m, now, r.Policy.Lease))
+	v.require(m.Heard && m.Report.Engine.Following, "mirror follows", ReasonNotFollowing, "%s",
+		followText(r.Mirror, m))
+	v.require(m.Heard && m.Report.Engine.Promotable && m.Report.Complaint == "", "mirror can be promoted",
+		ReasonNotPromotable, "%s %s", r.Mirror, promotableText(m))
+	return v
+}
+
+// FormVerdict is rule R16 for a new pair: its first epoch is committed only when both agents report no right
+// and no promise outstanding under another id, and nothing else speaks against it.
+func FormVerdict(r Record, w Watch, now Instant) Verdict {
+	v := Verdict{Question: "may the pair begin?"}
+	for i, m := range r.Members {
+		s := w.Seen[i]
+		v.require(w.fresh(r, m.Host, now), string(m.Host)+" is heard", ReasonHostSilent, "%s",
+			age(m.Host, s, now, r.Policy.Lease))
+		v.require(s.Heard && !s.Report.OtherRight, string(m.Host)+" is free", ReasonHostBusy,
+			"%s instance %s %s", m.Host, m.Instance, busyText(s))
+		v.require(s.Heard && s.Report.Complaint == "", string(m.Host)+" has no complaint", ReasonHostConflict,
+			"%s", orElse(s.Report.Complaint, "no complaint"))
+	}
+	p, m := w.seen(r, r.Primary).Report.Engine, w.seen(r, r.Mirror).Report.Engine
+	v.require(p.SystemID != "", "primary has data", ReasonPrimaryData, "%s has %s", r.Primary,
+		orElse(p.SystemID, "no database: initialize it, or name the other host as primary"))
+	v.require(m.SystemID == "" || m.SystemID == p.SystemID, "mirror is empty or a copy", ReasonForeignData,
+		"%s holds database %s, %s holds %s; nothing was touched", r.Mirror, orElse(m.SystemID, "none"),
+		r.Primary, orElse(p.SystemID, "none"))
+	return v
+}
+
+// adoption is rule R15: one longest lease after the restored witness has a leader, and with both agents'
+// files (or an operator's word for a missing one), the highest epoch + 1 goes to that epoch's primary, sole.
+func adoption(r Record, w Watch, now Instant) (Adopt, Verdict) {
+	v := Verdict{Question: "may the restored pair be adopted?"}
+	epoch, primary, longest := r.Epoch, r.Primary, r.LongestLease
+	for i, m := range r.Members {
+		s := w.Seen[i]
+		v.require(s.Heard && s.Report.FileKnown || w.spoken[i], string(m.Host)+" has reported its epoch file",
+			ReasonFileMissing, "%s: %s", m.Host, fileText(s, w.spoken[i]))
+		if !s.Heard || !s.Report.FileKnown {
+			continue
+		}
+		longest = max(longest, s.Report.LongestLease)
+		if s.Report.Epoch > epoch {
+			epoch, primary = s.Report.Epoch, s.Report.EpochPrimary
+		}
+	}
+	waited := now.Sub(w.Since)
+	v.require(waited >= longest, "one longest lease has passed", ReasonGrace, "%v of %v passed",
+		round(waited), longest)
+	cause := fmt.Sprintf("highest epoch reported is %d of %s", epoch, primary)
+	return Adopt{Epoch: epoch + 1, Primary: primary, Cause: cause}, v
+}
+
+// Explain answers, for people and programs, every question that a pair may raise.
+func Explain(r Record, w Watch, now Instant) []Verdict {
+	switch r.Stage {
+	case StageForming:
+		return []Verdict{FormVerdict(r, w, now)}
+	case StageRestored:
+		_, v := adoption(r, w, now)
+		return []Verdict{v}
+	case StageReady:
+		return []Verdict{FailoverVerdict(r, w, now), SwitchoverVerdict(r, w, now)}
+	default:
+		return nil
+	}
+}
+
+func underWay(r Record, w Watch) string {
+	switch {
+	case r.Procedure != nil:
+		return fmt.Sprintf("%v %s is at step %v", r.Procedure.Kind, r.Procedure.ID, r.Procedure.Step)
+	case w.Pending.Active:
+		return "a change was proposed and its outcome is awaited"
+	default:
+		return "nothing is under way"
+	}
+}
+
+func age(h HostID, s Seen, now Instant, limit time.Duration) string {
+	if !s.Heard {
+		return fmt.Sprintf("%s has not been heard by this leader", h)
+	}
+	return fmt.Sprintf("%s was heard %v ago (limit %v)", h, round(now.Sub(s.At)), limit)
+}
+
+func promiseText(s Seen) string {
+	switch {
+	case !s.Heard:
+		return "not said whether a promise is outstanding"
+	case s.Report.Promise > 0:
+		return fmt.Sprintf("a promise to the primary for another %v", round(s.Report.Promise))
+	default:
+		return "no promise outstanding"
+	}
+}
+
+func promotableText(s Seen) string {
+	switch {
+	case !s.Heard:
+		return "has not reported its database"
+	case s.Report.Complaint != "":
+		return "complains: " + s.Report.Complaint
+	case !s.Report.Engine.Promotable:
+		return "cannot be promoted: " + orElse(s.Report.Engine.NotPromotable, "its database is not running")
+	default:
+		return "can be promoted"
+	}
+}
+
+func hearsText(s Seen, primary HostID) string {
+	if s.Heard && s.Report.HearsPartner {
+		return fmt.Sprintf("hears the agent of %s, which has not released", primary)
+	}
+	return fmt.Sprintf("does not hear the agent of %s", primary)
+}
+
+func followText(h HostID, s Seen) string {
+	if s.Heard && s.Report.Engine.Following {
+		return fmt.Sprintf("%s receives changes", h)
+	}
+	return fmt.Sprintf("%s receives no changes", h)
+}
+
+func busyText(s Seen) string {
+	if s.Heard && s.Report.OtherRight {
+		return "still holds a right or a promise under another pair id; remove that pair first"
+	}
+	return "holds no other right"
+}
+
+func fileText(s Seen, spoken bool) string {
+	switch {
+	case spoken:
+		return "an operator spoke for it"
+	case !s.Heard:
+		return "not heard; bring it back, or speak for it: witnessctl pair adopt"
+	case !s.Report.FileKnown:
+		return "it has no epoch file; speak for it: witnessctl pair adopt"
+	default:
+		return fmt.Sprintf("epoch %d of %s", s.Report.Epoch, s.Report.EpochPrimary)
+	}
+}
+
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// round makes durations readable without hiding what matters at this scale.
+func round(d time.Duration) time.Duration { return d.Round(10 * time.Millisecond) }

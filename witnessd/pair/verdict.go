@@ -71,7 +71,7 @@ func requireMirror(v *Verdict, r Record, w Watch, now Instant) {
 	promise := s.Heard && s.Report.Promise <= 0
 	v.requireLoss(promise, "mirror has no promise outstanding", ReasonPromiseOutstanding,
 		"%s has %s", r.Mirror, promiseText(s))
-	v.require(s.Heard && s.Report.Engine.Promotable && s.Report.Complaint == "", "mirror can be promoted",
+	v.require(s.Heard && s.Report.Engine.Promotable, "mirror can be promoted",
 		ReasonNotPromotable, "%s %s", r.Mirror, promotableText(s))
 	if p := r.Procedure; p != nil && p.Kind == KindForced && r.Right == RightSole && !w.released(r) {
 		v.require(s.Heard && !s.Report.HearsPartner, "mirror does not hear the primary", ReasonPrimaryHeard,
@@ -108,7 +108,7 @@ func SwitchoverVerdict(r Record, w Watch, now Instant) Verdict {
 		age(r.Mirror, m, now, r.Policy.Lease))
 	v.require(m.Heard && m.Report.Engine.Following, "mirror follows", ReasonNotFollowing, "%s",
 		followText(r.Mirror, m))
-	v.require(m.Heard && m.Report.Engine.Promotable && m.Report.Complaint == "", "mirror can be promoted",
+	v.require(m.Heard && m.Report.Engine.Promotable, "mirror can be promoted",
 		ReasonNotPromotable, "%s %s", r.Mirror, promotableText(m))
 	return v
 }
@@ -207,8 +207,6 @@ func promotableText(s Seen) string {
 	switch {
 	case !s.Heard:
 		return "has not reported its database"
-	case s.Report.Complaint != "":
-		return "complains: " + s.Report.Complaint
 	case !s.Report.Engine.Promotable:
 		return "cannot be promoted: " + orElse(s.Report.Engine.NotPromotable, "its database is not running")
 	default:

@@ -1,0 +1,202 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/witnessd/witnessd/agent/engine"
+	"github.com/witnessd/witnessd/agent/engine/demo"
+	"github.com/witnessd/witnessd/agent/engine/postgres"
+	"github.com/witnessd/witnessd/agent/hold"
+	"github.com/witnessd/witnessd/agent/link"
+)
+
+// Clock reads the host's boot-time clock.
+type Clock func() hold.Instant
+
+// Options are the seams of the agent: what a whole-system test replaces. The zero value is production.
+type Options struct {
+	Clock   Clock
+	Dial    func(ctx context.Context, address string) (net.Conn, error)
+	Listen  func(address string) (net.Listener, error)
+	Engines map[string]engine.Engine // by instance name, instead of those the configuration names
+	Version string
+	Logger  *slog.Logger
+}
+
+// Agent is one host's agent. It is made by New and used once, by Run.
+type Agent struct {
+	config Config
+	opts   Options
+	clock  Clock
+	log    *slog.Logger
+	boot   string
+	id     string // of the state directory, for ever
+	start  string // of this start
+
+	instances  []*instance
+	witness    *link.Witness
+	partners   *link.Partners
+	events     chan event
+	stopped    chan struct{} // closed when the loop has ended
+	background sync.WaitGroup
+
+	beat    beat // owned by the loop
+	peers   map[string]*peerBeat
+	status  atomic.Pointer[snapshot]
+	metrics *metrics
+	reg     *prometheus.Registry
+}
+
+// ErrUnsafe says that the agent can no longer keep a promise over a restart and has fenced its databases.
+var ErrUnsafe = errors.New("agent cannot keep its promises")
+
+// New prepares an agent: directories, identity and engines. Nothing is started yet.
+func New(config Config, opts Options) (*Agent, error) {
+	a := &Agent{
+		config: config, opts: opts, clock: opts.Clock, log: opts.Logger, boot: bootID(),
+		start: uuid.NewString(), events: make(chan event, 1024),
+		stopped: make(chan struct{}), peers: map[string]*peerBeat{},
+		reg: prometheus.NewRegistry(),
+	}
+	if a.clock == nil {
+		a.clock = BootClock
+	}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Listen == nil {
+		a.opts.Listen = func(address string) (net.Listener, error) { return net.Listen("tcp", address) }
+	}
+	a.metrics = newMetrics(a.reg)
+	for _, dir := range []string{config.StateDir, config.RunDir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("make directory %s: %w", dir, err)
+		}
+	}
+	var err error
+	if a.id, err = identity(filepath.Join(config.StateDir, "agent-id")); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// identity reads or makes the id of this state directory. Two agents that claim one host differ in it.
+func identity(path string) (string, error) {
+	raw, err := os.ReadFile(path)
+	if err == nil {
+		return strings.TrimSpace(string(raw)), nil
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("read agent id: %w", err)
+	}
+	id := uuid.NewString()
+	if err := replace(path, []byte(id+"\n"), true); err != nil {
+		return "", fmt.Errorf("write agent id: %w", err)
+	}
+	return id, nil
+}
+
+// Run works until ctx ends. Then databases are left as they are, for the next start to take over within the
+// lease; the error is nil. ErrUnsafe means that a promise can no longer be kept and service was ended.
+func (a *Agent) Run(ctx context.Context) error {
+	lock, err := lockDir(a.config.StateDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer a.background.Wait()
+	defer cancel()
+	if err := a.openInstances(ctx); err != nil {
+		a.closeInstances()
+		return err
+	}
+	defer a.closeInstances()
+	listener, err := a.opts.Listen(a.config.Link.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for partners on %s: %w", a.config.Link.Listen, err)
+	}
+	a.connect(ctx, listener)
+	if err := a.serveHTTP(ctx); err != nil {
+		return err
+	}
+	a.log.Info("agent started", "host", a.config.Host, "instances", len(a.instances), "start", a.start,
+		"fence", "engine: a killed or frozen agent does not fence at this level")
+	return a.loop(ctx)
+}
+
+func (a *Agent) openInstances(ctx context.Context) error {
+	for _, c := range a.config.Instances {
+		eng := a.opts.Engines[c.Name]
+		if eng == nil {
+			var err error
+			if eng, err = a.newEngine(c); err != nil {
+				return fmt.Errorf("instance %s: %w", c.Name, err)
+			}
+		}
+		i, err := a.openInstance(ctx, c.Name, eng)
+		if err != nil {
+			return fmt.Errorf("instance %s: %w", c.Name, err)
+		}
+		a.instances = append(a.instances, i)
+	}
+	return nil
+}
+
+func (a *Agent) newEngine(c Instance) (engine.Engine, error) {
+	log := a.log.With("instance", c.Name, "engine", c.Engine)
+	switch c.Engine {
+	case "postgres":
+		return postgres.New(c.Postgres, log)
+	case "demo":
+		return demo.New(c.Demo, log)
+	default:
+		return nil, fmt.Errorf("engine %q is not known", c.Engine)
+	}
+}
+
+func (a *Agent) closeInstances() {
+	for _, i := range a.instances {
+		i.close()
+	}
+}
+
+// connect starts the sessions. Their callbacks run on gRPC's goroutines and only post events.
+func (a *Agent) connect(ctx context.Context, listener net.Listener) {
+	a.witness = link.NewWitness(link.WitnessOptions{
+		Host: a.config.Host, AgentID: a.id, Start: a.start, Version: a.opts.Version,
+		HTTPAddress: a.config.HTTP.Listen, Endpoints: a.config.Witness.Endpoints, Dial: a.opts.Dial,
+		Logger:   a.log,
+		OnAnswer: func(answer link.Answer) { a.post(witnessAnswer{answer}) },
+		OnNudge:  func() { a.post(nudge{}) },
+		OnState:  func(s link.SessionState) { a.post(sessionState{s}) },
+	})
+	a.partners = link.NewPartners(link.PartnerOptions{
+		Host: a.config.Host, Start: a.start, Dial: a.opts.Dial, Logger: a.log,
+		OnAnswer: func(partner string, seq uint64, says []hold.Says) {
+			a.post(partnerAnswer{partner: partner, seq: seq, says: says})
+		},
+		OnAsk: a.askLoop,
+	})
+	a.background.Go(func() { a.report("witness sessions", a.witness.Run(ctx)) })
+	a.background.Go(func() { a.report("partner links", a.partners.Run(ctx)) })
+	a.background.Go(func() { a.report("partner listener", a.partners.Serve(ctx, listener)) })
+}
+
+func (a *Agent) report(what string, err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		a.log.Error("background work ended", "what", what, "error", err)
+	}
+}

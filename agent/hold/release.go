@@ -1,0 +1,78 @@
+package hold
+
+import "fmt"
+
+// release is rule R9 under way: stop the database, make sure that it cannot come back as primary by itself,
+// write "released", then tell.
+type release struct {
+	begun      bool
+	asked      bool // by an operator, who may withdraw it
+	stopped    bool // an OpStop or OpHandOver of this release has succeeded
+	everything bool // ... and the mirror has everything
+	noHandOver bool // a hand-over failed; stop without
+}
+
+// hungLeases is for how many leases a database may not answer any look before its agent treats it as dead.
+const hungLeases = 3
+
+// considerRelease begins, withdraws or finishes a release.
+func (s *State) considerRelease(now Instant, o *out) {
+	if !s.primary() {
+		return
+	}
+	if s.release.begun {
+		s.finishRelease(now, o)
+		return
+	}
+	asked := s.askEpoch == s.File.Epoch && (s.ask == AskHandOver || s.ask == AskRelease || s.ask == AskWithhold)
+	silent := now.Sub(s.engine.Began)
+	switch {
+	case asked && s.ask == AskHandOver && !s.engine.MirrorAttached:
+		// A hand-over without a mirror would only stop the database; the witness aborts it in time.
+	case asked && now >= s.retryAt:
+		s.beginRelease(true, "an operator asked", o)
+	case s.right != RightSole && s.failures >= promoteTries:
+		s.beginRelease(false, "the database cannot be brought up as primary", o)
+	case s.right == RightLeased && s.engineOK && s.allowed && s.op == OpNone &&
+		silent > hungLeases*s.File.Timing.Lease:
+		s.beginRelease(false, fmt.Sprintf("the database has not answered for %v", silent), o)
+	}
+}
+
+func (s *State) beginRelease(asked bool, why string, o *out) {
+	s.release = release{begun: true, asked: asked}
+	s.request = RequestNone
+	o.note(true, "giving epoch %d back: %s", s.File.Epoch, why)
+}
+
+// finishRelease writes and then tells, once the database is stopped. A hand-over that is no longer asked for
+// is withdrawn if it has not come that far: a written release is final.
+func (s *State) finishRelease(now Instant, o *out) {
+	if s.release.asked && s.ask == AskNothing {
+		s.release = release{}
+		// The database may be stopped or on its way; what starts now needs an answer first (R10).
+		s.closeGate(now)
+		o.note(true, "epoch %d is kept: nobody asks for it any more", s.File.Epoch)
+		return
+	}
+	if !s.release.stopped {
+		return
+	}
+	s.File.Released, s.File.ReleasedEverything = s.File.Epoch, s.release.everything
+	s.release = release{}
+	s.witnessLease, s.partnerLease = 0, 0
+	s.save(o)
+	o.note(true, "epoch %d released", s.File.Epoch)
+}
+
+// stopping prefers a hand-over, which leaves everything on the mirror, where an operator asked.
+func (s *State) stopping() Op {
+	orderly := s.ask == AskHandOver || s.ask == AskRelease && !s.release.noHandOver
+	if orderly && s.engine.Running && s.engine.Role == RolePrimary && s.engine.MirrorAttached {
+		return OpHandOver
+	}
+	if s.op == OpHandOver {
+		return OpHandOver // let it finish: the last look is from before it began
+	}
+	return OpStop
+}

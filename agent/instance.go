@@ -1,0 +1,270 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/witnessd/witnessd/agent/engine"
+	"github.com/witnessd/witnessd/agent/fence"
+	"github.com/witnessd/witnessd/agent/hold"
+)
+
+// probeInterval is how often a database is looked at; its end is told by the kernel and does not wait for
+// this (DESIGN, "Timing").
+const probeInterval = 200 * time.Millisecond
+
+// probeTimeout bounds one look. A database that does not answer within it has simply not been seen.
+const probeTimeout = time.Second
+
+// fenceBudget is how long a fence may take: less than the shortest guard a policy may have.
+const fenceBudget = 190 * time.Millisecond
+
+// instance is one database instance and the pair it belongs to. Its fields are owned by the loop, but for
+// what the comments name otherwise.
+type instance struct {
+	name   string
+	engine engine.Engine
+	fence  fence.Fence
+	file   epochFile
+	mark   markFile
+	log    *slog.Logger
+	post   func(name string, ev hold.Event) // from any goroutine into the loop
+
+	state    hold.State
+	managed  bool // a pair is known for this instance
+	lastSeen hold.Engine
+	systemID string   // last one seen, for the announcement
+	others   []string // further pair ids that name this instance (R16)
+
+	ops       chan operation
+	ended     sync.WaitGroup
+	look      chan struct{} // asks the prober for a look now
+	cancelOp  context.CancelFunc
+	stopSteps func()
+	step      stepText
+}
+
+// stepText carries what a long operation is doing from its goroutine to the reports.
+type stepText struct {
+	mu   sync.Mutex
+	text string
+}
+
+func (s *stepText) set(t string) { s.mu.Lock(); s.text = t; s.mu.Unlock() }
+func (s *stepText) get() string  { s.mu.Lock(); defer s.mu.Unlock(); return s.text }
+
+// operation is one call on the engine, begun by a hold.Do.
+type operation struct {
+	ctx  context.Context
+	id   uint64
+	op   hold.Op
+	peer engine.Peer
+}
+
+// openInstance reads the files and starts the instance's goroutines.
+func (a *Agent) openInstance(ctx context.Context, name string, eng engine.Engine) (*instance, error) {
+	i := &instance{
+		name: name, engine: eng, log: a.log.With("instance", name), post: a.postEvent,
+		file: epochFile{path: filepath.Join(a.config.StateDir, name+".epoch")},
+		mark: markFile{path: filepath.Join(a.config.RunDir, name+".mark"), boot: a.boot},
+		ops:  make(chan operation, 16), look: make(chan struct{}, 1),
+	}
+	file, known, err := i.file.load()
+	if err != nil {
+		return nil, err
+	}
+	now := a.clock()
+	if known {
+		i.state, i.managed = hold.New(a.config.Host, file, true, i.mark.load(), now), true
+	}
+	i.fence = fence.NewEngine(ctx, a.clock, fenceBudget, i.stopNow, func(why string, err error) {
+		if err != nil {
+			i.log.Error("fence could not end service", "error", err)
+		}
+		i.post(name, hold.Fenced{Why: why})
+	})
+	ctx, i.stopSteps = context.WithCancel(ctx)
+	i.ended.Go(func() { i.probe(ctx, a.clock) })
+	i.ended.Go(func() { i.operate(ctx, a.clock) })
+	return i, nil
+}
+
+func (i *instance) close() {
+	i.stopSteps()
+	i.ended.Wait()
+	i.fence.Close()
+	if err := i.engine.Close(); err != nil {
+		i.log.Warn("close engine", "error", err)
+	}
+}
+
+// stopNow is the engine-level fence.
+func (i *instance) stopNow(ctx context.Context) error { return i.engine.Fence(ctx) }
+
+// adopt begins the management for a pair that the witness told of.
+func (i *instance) adopt(host, pair, name string, now hold.Instant) {
+	i.state = hold.New(host, hold.File{Pair: pair, Name: name}, false, hold.Mark{}, now)
+	i.managed = true
+}
+
+// observed keeps what is shown and announced also while no pair is known.
+func (i *instance) observed(e hold.Engine) {
+	i.lastSeen = e
+	if e.SystemID != "" {
+		i.systemID = e.SystemID
+	}
+}
+
+// probe looks at the database again and again, and hears of its end at once.
+func (i *instance) probe(ctx context.Context, clock Clock) {
+	ticker := time.NewTicker(probeInterval)
+	defer ticker.Stop()
+	exits := i.engine.Exits()
+	for {
+		i.lookOnce(ctx, clock)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-i.look:
+		case exit := <-exits:
+			i.post(i.name, hold.EngineExited{Reason: exit.Reason})
+		}
+	}
+}
+
+func (i *instance) lookOnce(ctx context.Context, clock Clock) {
+	seen, err := i.observe(ctx, clock)
+	if err != nil {
+		if ctx.Err() == nil {
+			i.log.Debug("look at database", "error", err)
+		}
+		return
+	}
+	i.post(i.name, hold.EngineSeen{Engine: seen})
+}
+
+func (i *instance) observe(ctx context.Context, clock Clock) (hold.Engine, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	began := clock()
+	st, err := i.engine.Observe(ctx)
+	if err != nil {
+		return hold.Engine{}, err
+	}
+	return convertState(st, began, i.step.get()), nil
+}
+
+// operate carries out operations one after the other.
+func (i *instance) operate(ctx context.Context, clock Clock) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case op := <-i.ops:
+			if op.ctx.Err() != nil {
+				continue
+			}
+			i.post(i.name, i.carryOut(op, clock))
+		}
+	}
+}
+
+func (i *instance) carryOut(op operation, clock Clock) hold.EngineDone {
+	done := hold.EngineDone{Op: op.op, ID: op.id}
+	began := clock()
+	var err error
+	switch op.op {
+	case hold.OpFollow:
+		err = i.engine.Follow(op.ctx, op.peer, i.progress)
+	case hold.OpPromote:
+		err = i.engine.Promote(op.ctx, op.peer)
+	case hold.OpHold:
+		err = i.engine.HoldCommits(op.ctx, op.peer)
+	case hold.OpReleaseCommits:
+		err = i.engine.ReleaseCommits(op.ctx)
+	case hold.OpHandOver:
+		var h engine.Handover
+		h, err = i.engine.HandOver(op.ctx, op.peer)
+		done.Everything = h.MirrorHasEverything
+	case hold.OpStop:
+		err = i.engine.Stop(op.ctx)
+	case hold.OpNone:
+	default:
+		panic(fmt.Sprintf("agent: unknown operation %d", op.op))
+	}
+	i.step.set("")
+	if err == nil {
+		done.Engine, err = i.observe(op.ctx, clock)
+	}
+	if err != nil {
+		done.Err, done.Foreign = err.Error(), errors.Is(err, engine.ErrForeign)
+		if op.ctx.Err() == nil {
+			i.log.Warn("database operation", "op", op.op.String(), "error", err)
+		}
+		return done
+	}
+	i.log.Info("database operation done", "op", op.op.String(), "took", clock().Sub(began).Round(time.Millisecond))
+	return done
+}
+
+func (i *instance) progress(p engine.Progress) {
+	text := p.Step
+	if p.Total > 0 {
+		text = fmt.Sprintf("%s %d %%", p.Step, 100*p.Done/p.Total)
+	}
+	if p.Detail != "" {
+		text += " " + p.Detail
+	}
+	i.step.set(text)
+}
+
+// begin ends the operation that runs, if any, and starts the next.
+func (i *instance) begin(ctx context.Context, do hold.Do, pair string) {
+	if i.cancelOp != nil {
+		i.cancelOp()
+		i.cancelOp = nil
+	}
+	if do.Op == hold.OpNone {
+		return
+	}
+	var opCtx context.Context
+	opCtx, i.cancelOp = context.WithCancel(ctx)
+	i.log.Info("database operation begins", "op", do.Op.String())
+	i.ops <- operation{ctx: opCtx, id: do.ID, op: do.Op, peer: engine.Peer{
+		Pair: pair, Host: do.Peer.Host, Address: do.Peer.ServiceAddress, SystemID: do.Peer.SystemID,
+	}}
+}
+
+// convertState turns an engine's state into the value that hold decides on.
+func convertState(st engine.State, began hold.Instant, step string) hold.Engine {
+	e := hold.Engine{
+		Began: began, Running: st.Running, Run: st.Run, SystemID: st.SystemID,
+		Empty: st.Data == engine.DataEmpty, Timeline: st.Position.Timeline, Position: st.Position.Offset,
+		MirrorAttached: st.Mirror.Attached, MirrorFlushed: st.Mirror.Flushed.Offset, Following: st.Following,
+		Promotable: st.Promotable && st.Data != engine.DataIncomplete, NotPromotable: st.NotPromotable, Step: step,
+	}
+	switch st.Role {
+	case engine.RolePrimary:
+		e.Role = hold.RolePrimary
+	case engine.RoleMirror:
+		e.Role = hold.RoleMirror
+	case engine.RoleNone:
+	}
+	switch st.Commits {
+	case engine.CommitsHeld:
+		e.Commits = hold.CommitsHeld
+	case engine.CommitsAlone:
+		e.Commits = hold.CommitsAlone
+	case engine.CommitsUnknown:
+	}
+	if step == "" {
+		e.Step = st.Step
+	}
+	return e
+}

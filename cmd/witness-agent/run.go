@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/witnessd/witnessd/agent"
+)
+
+// defaultConfig is where packages install the configuration.
+const defaultConfig = "/etc/witnessd/witness-agent.yaml"
+
+// configError marks what the user must mend in the configuration.
+type configError struct{ err error }
+
+func (e *configError) Error() string { return e.err.Error() }
+func (e *configError) Unwrap() error { return e.err }
+
+func runCommand() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the agent until it is told to stop",
+		Long: `Run the agent until SIGTERM or SIGINT. Databases are then left as they are, for the next start to take
+over: start it again within one lease, or pause the pair before.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := agent.LoadConfig(path)
+			if err != nil {
+				return &configError{err}
+			}
+			log, err := newLogger(cmd.ErrOrStderr(), c.Log)
+			if err != nil {
+				return &configError{err}
+			}
+			a, err := agent.New(c, agent.Options{Logger: log, Version: version()})
+			if err != nil {
+				return err
+			}
+			return a.Run(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVar(&path, "config", defaultConfig, "configuration file")
+	return cmd
+}
+
+func newLogger(w io.Writer, c agent.Log) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		return nil, fmt.Errorf("log.level (%q) must be debug, info, warn or error", c.Level)
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	switch c.Format {
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, opts)), nil
+	case "text":
+		return slog.New(slog.NewTextHandler(w, opts)), nil
+	default:
+		return nil, fmt.Errorf("log.format (%q) must be text or json", c.Format)
+	}
+}

@@ -153,21 +153,22 @@ func (c Config) Validate() []string {
 		check(in.Name != "", "instances[%d].name must be set", i)
 		check(!seen[in.Name], "instances: name %q is used twice", in.Name)
 		seen[in.Name] = true
-		for _, b := range in.validate() {
-			bad = append(bad, fmt.Sprintf("instances[%d] (%s): %s", i, in.Name, b))
+		if err := in.validate(); err != nil {
+			text := strings.ReplaceAll(err.Error(), "\n", "; ")
+			bad = append(bad, fmt.Sprintf("instances[%d] (%s): %s", i, in.Name, text))
 		}
 	}
 	return bad
 }
 
-func (i Instance) validate() []string {
+func (i Instance) validate() error {
 	switch i.Engine {
 	case "postgres":
 		return i.Postgres.Validate()
 	case "demo":
 		return i.Demo.Validate()
 	default:
-		return []string{fmt.Sprintf("engine (%q) must be postgres or demo", i.Engine)}
+		return fmt.Errorf("engine (%q) must be postgres or demo", i.Engine)
 	}
 }
 

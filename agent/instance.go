@@ -82,7 +82,7 @@ func (a *Agent) openInstance(ctx context.Context, name string, eng engine.Engine
 	if known {
 		i.state, i.managed = hold.New(a.config.Host, file, true, i.mark.load(), now), true
 	}
-	i.fence = fence.NewEngine(ctx, a.clock, fenceBudget, i.stopNow, func(why string, err error) {
+	i.fence = fence.NewEngine(ctx, fence.Clock(a.clock), fenceBudget, i.stopNow, func(why string, err error) {
 		if err != nil {
 			i.log.Error("fence could not end service", "error", err)
 		}

@@ -177,7 +177,10 @@ func (r *Record) reinstate(b Reinstate) (Fact, *Refusal) {
 }
 
 func (r *Record) setMode(b SetMode) (Fact, *Refusal) {
-	if r.Procedure != nil {
+	switch {
+	case b.Mode < ModeAutomatic || b.Mode > ModeObserve:
+		return Fact{}, refuse(ReasonBadSpec, "", "mode is not valid")
+	case r.Procedure != nil:
 		return Fact{}, r.busy()
 	}
 	r.Mode, r.Pause = b.Mode, b.Pause
@@ -216,6 +219,8 @@ func (r *Record) startProcedure(b StartProcedure) (Fact, *Refusal) {
 	switch {
 	case r.Procedure != nil:
 		return Fact{}, r.busy()
+	case p.Kind < KindFailover || p.Kind > KindRemove || p.Step < StepRelease || p.Step > StepUnmanage:
+		return Fact{}, refuse(ReasonBadSpec, "", "procedure is not valid")
 	case p.Epoch != r.Epoch:
 		return Fact{}, refuse(ReasonStaleEpoch, "read the pair again and decide on what it says now",
 			"decided on epoch %d of pair %s, which is now at %d", p.Epoch, r.Name, r.Epoch)

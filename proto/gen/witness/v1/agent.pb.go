@@ -821,7 +821,7 @@ type Answer struct {
 	Term uint64 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
 	// One for each pair that names the host, also those that the heartbeat did not mention.
 	Pairs []*PairAnswer `protobuf:"bytes,3,rep,name=pairs,proto3" json:"pairs,omitempty"`
-	// Pairs that name this host were removed: the agent forgets their ids.
+	// Pairs of the heartbeat that were removed, or that name another host instead: the agent forgets their ids.
 	Removed       []string `protobuf:"bytes,4,rep,name=removed,proto3" json:"removed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -203,10 +204,9 @@ func (i *instance) carryOut(op operation, clock Clock) hold.EngineDone {
 		done.Engine, err = i.observe(op.ctx, clock)
 	}
 	if err != nil {
-		done.Err, done.Foreign = err.Error(), errors.Is(err, engine.ErrForeign)
-		if op.ctx.Err() == nil {
-			i.log.Warn("database operation", "op", op.op.String(), "error", err)
-		}
+		// Drivers put several attempts on several lines; a log line and a table cell are one.
+		done.Err = strings.Join(strings.Fields(err.Error()), " ")
+		done.Foreign = errors.Is(err, engine.ErrForeign)
 		return done
 	}
 	i.log.Info("database operation done", "op", op.op.String(), "took", clock().Sub(began).Round(time.Millisecond))

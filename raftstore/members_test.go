@@ -1,0 +1,219 @@
+package raftstore_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/witnessd/witnessd/raftstore"
+)
+
+// A new node gets the state as a snapshot, since the log does not reach back that far, then the entries
+// behind it, and only then a vote.
+func TestAddServer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := &group{}
+		*g = *newGroup(t, "a")
+		l := g.leader()
+		g.stop("a")
+		l.options.TrailingLogs = 1
+		g.start("a")
+		l = g.leader()
+		entries := numbered(30)
+		g.propose(l, entries[:20]...)
+		if err := l.Snapshot(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if first, _ := l.disk.Entries(); first < 15 {
+			t.Fatalf("the log begins at %d: no snapshot will be sent", first)
+		}
+		g.propose(l, entries[20:]...)
+		for _, id := range []string{"b", "c"} {
+			n := g.add(id, nil)
+			time.Sleep(5 * time.Second) // it waits to be added
+			if n.State() != raftstore.Follower || len(n.Servers()) != 0 {
+				t.Fatalf("%s is %s of %v", id, n.State(), n.Servers())
+			}
+			if err := l.AddServer(t.Context(), server(id)); err != nil {
+				t.Fatal(err)
+			}
+			if got := len(n.machine.read()); got < 20 {
+				t.Fatalf("%s has a vote and %d entries", id, got)
+			}
+		}
+		want := []raftstore.Server{server("a"), server("b"), server("c")}
+		if got := l.Servers(); !slices.Equal(got, want) {
+			t.Fatalf("members %v, want %v", got, want)
+		}
+		g.settled(entries, l, g.nodes["b"], g.nodes["c"])
+		g.network.Isolate("a")
+		g.propose(g.leader("a"), "without a")
+		g.noFaults()
+	})
+}
+
+// A node that cannot be reached gets no vote: as a voter it would count for nothing but the quorum.
+func TestAddServerThatIsAway(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGroup(t, "a", "b", "c")
+		l := g.leader()
+		g.network.Isolate("d")
+		g.add("d", nil)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		err := l.AddServer(ctx, server("d"))
+		wantError(t, err, context.DeadlineExceeded)
+		if !strings.Contains(err.Error(), "without a vote") {
+			t.Fatalf("error %v", err)
+		}
+		if d := l.Servers()[3]; !d.Nonvoter {
+			t.Fatalf("member %v has a vote", d)
+		}
+		g.network.HealAll()
+		if err := l.AddServer(t.Context(), server("d")); err != nil {
+			t.Fatal(err)
+		}
+		if d := l.Servers()[3]; d.Nonvoter {
+			t.Fatalf("member %v has no vote", d)
+		}
+	})
+}
+
+func TestChangesAreTheLeaders(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGroup(t, "a", "b", "c")
+		l := g.leader()
+		f := g.followers(l)[0]
+		wantError(t, f.AddServer(t.Context(), server("d")), raftstore.ErrNotLeader)
+		wantError(t, f.RemoveServer(t.Context(), l.id), raftstore.ErrNotLeader)
+		wantError(t, f.TransferLeadership(t.Context(), f.id), raftstore.ErrNotLeader)
+		wantError(t, l.RemoveServer(t.Context(), "nobody"), raftstore.ErrUnknownServer)
+		wantError(t, l.TransferLeadership(t.Context(), "nobody"), raftstore.ErrUnknownServer)
+		if err := l.TransferLeadership(t.Context(), l.id); err == nil {
+			t.Error("handed over to itself")
+		}
+		if err := l.AddServer(t.Context(), raftstore.Server{ID: "d", Address: f.id + ":1"}); err == nil {
+			t.Error("two nodes at one address")
+		}
+	})
+}
+
+func TestRemoveServer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGroup(t, "a", "b", "c")
+		l := g.leader()
+		f := g.followers(l)[0]
+		g.stop(f.id) // it is lost, and need not agree
+		if err := l.RemoveServer(t.Context(), f.id); err != nil {
+			t.Fatal(err)
+		}
+		g.propose(l, "x")
+
+		// The leader takes itself out: it steps down, and does not disturb those that are left.
+		if err := l.RemoveServer(t.Context(), l.id); err != nil {
+			t.Fatal(err)
+		}
+		last := g.followers(l)[1]
+		if got := g.leader(l.id, f.id); got != last {
+			t.Fatalf("%s leads, want %s", got.id, last.id)
+		}
+		term := last.CurrentTerm()
+		g.propose(last, "y")
+		time.Sleep(time.Minute)
+		if last.CurrentTerm() != term || l.State() == raftstore.Leader {
+			t.Fatalf("%s in term %d, %s is %s; want the only member in term %d",
+				last.id, last.CurrentTerm(), l.id, l.State(), term)
+		}
+		if err := last.RemoveServer(t.Context(), last.id); err == nil {
+			t.Error("the last member was removed")
+		}
+		// Now alone, it is confirmed by itself.
+		if mark := last.Mark(); confirmed(t, last, term) < mark {
+			t.Error("the only member is not confirmed")
+		}
+	})
+}
+
+func TestTransferLeadership(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGroup(t, "a", "b", "c")
+		for range 5 {
+			l := g.leader()
+			f := g.followers(l)[1]
+			began := time.Now()
+			if err := l.TransferLeadership(t.Context(), f.id); err != nil {
+				t.Fatal(err)
+			}
+			if next := g.leader(); next != f {
+				t.Fatalf("%s leads, want %s", next.id, f.id)
+			}
+			if gap := time.Since(began); gap > 100*time.Millisecond {
+				t.Errorf("nobody led for %v", gap)
+			}
+			g.propose(f, "x")
+		}
+	})
+}
+
+func TestAddressChange(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGroup(t, "a", "b", "c")
+		l := g.leader()
+		f := g.followers(l)[0]
+		g.stop(f.id)
+		moved := raftstore.Server{ID: f.id, Address: "elsewhere:7"}
+		if err := l.AddServer(t.Context(), moved); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := l.Servers(), slices.Contains(l.Servers(), moved); !err {
+			t.Fatalf("members %v", got)
+		}
+		stream, err := g.network.Host("elsewhere").Stream(7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := f.options
+		o.Bootstrap = nil
+		o.Machine, o.Stream, o.Stores = f.machine, stream, f.disk.Stores()
+		if f.Store, err = raftstore.Open(o); err != nil {
+			t.Fatal(err)
+		}
+		g.propose(l, "x")
+		g.settled([]string{"x"}, f)
+	})
+}
+
+func TestStatus(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGroup(t, "a", "b", "c")
+		l := g.leader()
+		f := g.followers(l)[0]
+		g.propose(l, "x", "y")
+		time.Sleep(time.Second)
+		s := l.Status()
+		if s.ID != l.id || s.Role != raftstore.Leader || s.Leader != l.id || s.Term != l.CurrentTerm() {
+			t.Errorf("leader's status %+v", s)
+		}
+		if s.Committed < 3 || s.Applied == 0 || s.Last < s.Committed || !s.LastContact.IsZero() {
+			t.Errorf("leader's status %+v", s)
+		}
+		for _, p := range s.Peers {
+			if time.Since(p.Heard) > 100*time.Millisecond || p.Match != s.Last {
+				t.Errorf("peer %+v, want all up to %d", p, s.Last)
+			}
+		}
+		fs := f.Status()
+		if fs.Role != raftstore.Follower || fs.Leader != l.id || time.Since(fs.LastContact) > 100*time.Millisecond {
+			t.Errorf("follower's status %+v", fs)
+		}
+		if leader, ok := f.Leader(); !ok || leader != server(l.id) {
+			t.Errorf("leader %v, %v", leader, ok)
+		}
+		g.stop(f.id)
+		if s := f.Status(); s.Role != raftstore.Stopped {
+			t.Errorf("a closed node is %s", s.Role)
+		}
+	})
+}

@@ -1,0 +1,63 @@
+// Command demo shows the product at work on this machine: three nodes of the witness, two pairs of databases,
+// a writer on each, and the faults that the product exists for, one after the other. It prints what happened
+// and when, and exits with 1 if a promise did not hold. It leaves nothing behind.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/witnessd/witnessd/test/fleet"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	engine := flag.String("engine", "demo", "demo (needs nothing) or postgres (real servers, Debian's packages)")
+	keep := flag.Bool("keep", false, "leave logs and data behind")
+	flag.Parse()
+	if err := run(ctx, *engine, *keep); err != nil {
+		fmt.Fprintln(os.Stderr, "\ndemo:", err)
+		os.Exit(1) //nolint:gocritic // run has undone everything
+	}
+}
+
+func run(ctx context.Context, engine string, keep bool) error {
+	if engine == "postgres" {
+		if err := fleet.InstallPostgres(ctx, os.Stdout); err != nil {
+			return err
+		}
+	}
+	fmt.Println("Three nodes of the witness and two pairs of databases, as real processes on loopback.")
+	f, err := fleet.Start(ctx, fleet.Options{
+		Engine: engine, Pairs: []string{"payroll", "orders"}, Log: os.Stdout, Keep: keep,
+	})
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	s := &show{fleet: f}
+	took, err := f.WaitArmed(ctx, 60*time.Second)
+	if err != nil {
+		return errors.Join(err, s.logs())
+	}
+	fmt.Printf("Both mirrors were cloned, caught up and armed %.1f s after the start.\n\n", took.Seconds())
+	s.list(ctx)
+	for _, p := range f.Pairs {
+		w := p.Write(ctx)
+		defer w.Stop()
+		s.writers = append(s.writers, w)
+	}
+	for _, step := range s.steps() {
+		if err := s.play(ctx, step); err != nil {
+			return errors.Join(err, s.logs())
+		}
+	}
+	return s.finish(ctx)
+}

@@ -1,0 +1,376 @@
+// Package fleet runs a whole system of real processes on loopback: three nodes of the witness, and for each
+// pair two hosts with an agent and a database each. It is what `make demo` and `make e2e` stand on: faults
+// are real signals to real processes.
+//
+// A "host" is a directory, a set of ports and the processes that work in that directory. Everything lives below
+// one temporary directory; Close ends every process that was started there and removes it.
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Options say what to build.
+type Options struct {
+	Engine  string // demo or postgres
+	Pairs   []string
+	Nodes   int
+	Log     io.Writer // progress, for people
+	Keep    bool      // leave the directory behind, to look at logs
+	Verbose bool      // debug logs of nodes and agents
+}
+
+// Fleet is a running system.
+type Fleet struct {
+	opts  Options
+	dir   string
+	bin   string
+	Nodes []*Node
+	Pairs []*Pair
+}
+
+// Pair is one pair of hosts.
+type Pair struct {
+	Name  string
+	Hosts [2]*Host
+}
+
+// Node is one process of the witness.
+type Node struct {
+	ID      string
+	API     string
+	Raft    string
+	HTTP    string
+	dir     string
+	config  string
+	process *process
+	fleet   *Fleet
+}
+
+// Host is one agent and its database.
+type Host struct {
+	Name     string
+	Pair     string
+	Database string // host:port for clients
+	Link     string
+	HTTP     string
+	dir      string
+	config   string
+	engine   engineKit
+	process  *process
+	fleet    *Fleet
+}
+
+// Start builds the programs and brings the whole system up until every pair exists. It does not wait for the
+// pairs to be armed.
+func Start(ctx context.Context, opts Options) (f *Fleet, err error) {
+	if opts.Nodes == 0 {
+		opts.Nodes = 3
+	}
+	if opts.Log == nil {
+		opts.Log = io.Discard
+	}
+	dir, err := os.MkdirTemp("", "witness")
+	if err != nil {
+		return nil, fmt.Errorf("make fleet directory: %w", err)
+	}
+	// PostgreSQL runs as another user and must be able to reach its directory below.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return nil, err
+	}
+	f = &Fleet{opts: opts, dir: dir, bin: filepath.Join(dir, "bin")}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	if err := f.build(ctx); err != nil {
+		return nil, err
+	}
+	if err := f.startNodes(); err != nil {
+		return nil, err
+	}
+	for i, name := range opts.Pairs {
+		if err := f.addPair(ctx, i, name); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// Dir is where everything lives.
+func (f *Fleet) Dir() string { return f.dir }
+
+// build compiles the programs of this module.
+func (f *Fleet) build(ctx context.Context) error {
+	root, err := moduleRoot()
+	if err != nil {
+		return err
+	}
+	f.sayf("building programs")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", f.bin+"/", "./cmd/...")
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build programs: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func moduleRoot() (string, error) {
+	out, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", fmt.Errorf("find module: %w", err)
+	}
+	return filepath.Dir(strings.TrimSpace(string(out))), nil
+}
+
+func (f *Fleet) sayf(format string, args ...any) {
+	_, _ = fmt.Fprintf(f.opts.Log, format+"\n", args...)
+}
+
+func (f *Fleet) startNodes() error {
+	for i := range f.opts.Nodes {
+		ports, err := freePorts(3)
+		if err != nil {
+			return err
+		}
+		id := fmt.Sprintf("w%d", i+1)
+		dir := filepath.Join(f.dir, id)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		f.Nodes = append(f.Nodes, &Node{
+			ID: id, dir: dir, config: filepath.Join(dir, "witnessd.yaml"), fleet: f,
+			Raft: ports[0], API: ports[1], HTTP: ports[2],
+		})
+	}
+	for _, n := range f.Nodes {
+		if err := os.WriteFile(n.config, []byte(f.nodeConfig(n)), 0o600); err != nil {
+			return err
+		}
+		if err := n.Start(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addPair makes two hosts and asks the witness for the pair. The first pair's database is on the first host.
+func (f *Fleet) addPair(ctx context.Context, index int, name string) error {
+	p := &Pair{Name: name}
+	for i, suffix := range []string{"a", "b"} {
+		ports, err := freePorts(3)
+		if err != nil {
+			return err
+		}
+		host := name + "-" + suffix
+		dir := filepath.Join(f.dir, host)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		h := &Host{
+			Name: host, Pair: name, dir: dir, config: filepath.Join(dir, "witness-agent.yaml"), fleet: f,
+			Database: ports[0], Link: ports[1], HTTP: ports[2],
+		}
+		if h.engine, err = newKit(f.opts.Engine, h); err != nil {
+			return err
+		}
+		p.Hosts[i] = h
+	}
+	f.sayf("preparing pair %s: %s is made new, %s starts empty", name, p.Hosts[0].Name, p.Hosts[1].Name)
+	if err := p.Hosts[0].engine.initialize(ctx); err != nil {
+		return fmt.Errorf("initialize database of %s: %w", p.Hosts[0].Name, err)
+	}
+	for _, h := range p.Hosts {
+		if err := os.WriteFile(h.config, []byte(f.agentConfig(h)), 0o600); err != nil {
+			return err
+		}
+		if err := h.Start(); err != nil {
+			return err
+		}
+	}
+	f.Pairs = append(f.Pairs, p)
+	return f.createPair(ctx, p)
+}
+
+// createPair retries while the witness elects its first leader.
+func (f *Fleet) createPair(ctx context.Context, p *Pair) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		out, err := f.Ctl(ctx, "pair", "create", p.Name, "--host", p.Hosts[0].Name+"=db",
+			"--host", p.Hosts[1].Name+"=db", "--primary", p.Hosts[0].Name)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("create pair %s: %w: %s", p.Name, err, out)
+		case <-time.After(300 * time.Millisecond):
+		}
+	}
+}
+
+// Endpoints are the nodes' API addresses.
+func (f *Fleet) Endpoints() []string {
+	var list []string
+	for _, n := range f.Nodes {
+		list = append(list, n.API)
+	}
+	return list
+}
+
+// Ctl runs witnessctl as a user would and returns what it printed.
+func (f *Fleet) Ctl(ctx context.Context, args ...string) (string, error) {
+	args = append([]string{"--endpoint", strings.Join(f.Endpoints(), ",")}, args...)
+	cmd := exec.CommandContext(ctx, filepath.Join(f.bin, "witnessctl"), args...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// Close ends every process of the fleet and removes its directory.
+func (f *Fleet) Close() {
+	for _, p := range f.Pairs {
+		for _, h := range p.Hosts {
+			h.Kill()
+		}
+	}
+	for _, n := range f.Nodes {
+		n.Kill()
+	}
+	killBelow(f.dir)
+	if f.opts.Keep {
+		f.sayf("logs and data are left in %s", f.dir)
+		return
+	}
+	// The last of the killed processes may still be letting go of files.
+	for range 20 {
+		if err := os.RemoveAll(f.dir); err == nil {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// Start starts the node's process.
+func (n *Node) Start() error {
+	p, err := start(filepath.Join(n.dir, "log"), filepath.Join(n.fleet.bin, "witnessd"), "run", "--config", n.config)
+	if err != nil {
+		return fmt.Errorf("start node %s: %w", n.ID, err)
+	}
+	n.process = p
+	return nil
+}
+
+// Kill ends the node's process with SIGKILL.
+func (n *Node) Kill() {
+	n.process.kill()
+}
+
+// Start starts the host's agent, which starts the database.
+func (h *Host) Start() error {
+	p, err := start(filepath.Join(h.dir, "log"), filepath.Join(h.fleet.bin, "witness-agent"), "run", "--config", h.config)
+	if err != nil {
+		return fmt.Errorf("start agent of %s: %w", h.Name, err)
+	}
+	h.process = p
+	return nil
+}
+
+// Kill ends every process of the host with SIGKILL, as a power cut would.
+func (h *Host) Kill() {
+	h.process.signal(syscall.SIGKILL)
+	killBelow(h.dir)
+	h.process.kill()
+	killBelow(h.dir)
+}
+
+// StopAgent ends the agent in an orderly way and leaves the database alone.
+func (h *Host) StopAgent() {
+	h.process.signal(syscall.SIGTERM)
+	h.process.wait()
+}
+
+// KillAgent ends only the agent with SIGKILL.
+func (h *Host) KillAgent() { h.process.kill() }
+
+// KillDatabase ends the database's main process with SIGKILL and leaves the agent alone.
+func (h *Host) KillDatabase() error {
+	pid, err := h.engine.pid()
+	if err != nil {
+		return fmt.Errorf("find database of %s: %w", h.Name, err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("kill database of %s: %w", h.Name, err)
+	}
+	return nil
+}
+
+// Logs returns the end of a host's agent log.
+func (h *Host) Logs(lines int) string { return tail(filepath.Join(h.dir, "log"), lines) }
+
+// Logs returns the end of a node's log.
+func (n *Node) Logs(lines int) string { return tail(filepath.Join(n.dir, "log"), lines) }
+
+func tail(path string, lines int) string {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	all := strings.Split(strings.TrimRight(string(raw), "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// LogTime is when the host's agent first logged a line with all of these words after since.
+func (h *Host) LogTime(since time.Time, words ...string) (time.Time, bool) {
+	raw, err := os.ReadFile(filepath.Join(h.dir, "log"))
+	if err != nil {
+		return time.Time{}, false
+	}
+	for _, line := range strings.Split(string(raw), "\n") {
+		stamp, rest, ok := strings.Cut(strings.TrimPrefix(line, "time="), " ")
+		if !ok {
+			continue
+		}
+		at, err := time.Parse(time.RFC3339Nano, stamp)
+		if err != nil || at.Before(since.Truncate(time.Millisecond)) {
+			continue
+		}
+		if all(rest, words) {
+			return at, true
+		}
+	}
+	return time.Time{}, false
+}
+
+func all(line string, words []string) bool {
+	for _, w := range words {
+		if !strings.Contains(line, w) {
+			return false
+		}
+	}
+	return true
+}
+
+// InstallPostgres makes sure that PostgreSQL's programs are there, and says what it does.
+func InstallPostgres(ctx context.Context, log io.Writer) error {
+	root, err := moduleRoot()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(root, "deploy", "ci", "install-postgres"))
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("install PostgreSQL (as root, or install Debian's package postgresql yourself): %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,250 @@
+package fleet
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/witnessd/witnessd/agent/engine/demo/kv"
+	"github.com/witnessd/witnessd/agent/engine/postgres/postgrestest"
+)
+
+// engineKit is what the fleet must know of a kind of database.
+type engineKit interface {
+	// initialize makes a new database for the host; it leaves nothing running.
+	initialize(ctx context.Context) error
+	// section is the engine's part of the agent's configuration, indented for an instance.
+	section() string
+	// pid is the main process.
+	pid() (int, error)
+	// connect makes a connection of one client to this host's database.
+	connect(ctx context.Context) (conn, error)
+}
+
+// conn is a client's connection to one host's database, primary or not.
+type conn interface {
+	// write stores the row and returns nil only if the database acknowledged it.
+	write(ctx context.Context, row int64) error
+	// rows returns every row that is there, of those numbered up to newest.
+	rows(ctx context.Context, newest int64) (map[int64]bool, error)
+	close()
+}
+
+func newKit(engine string, h *Host) (engineKit, error) {
+	switch engine {
+	case "demo":
+		return &demoKit{h: h}, nil
+	case "postgres":
+		bin, err := postgrestest.Binaries()
+		if err != nil {
+			return nil, err
+		}
+		return &postgresKit{h: h, bin: bin}, nil
+	default:
+		return nil, fmt.Errorf("engine %q must be demo or postgres", engine)
+	}
+}
+
+type demoKit struct{ h *Host }
+
+func (k *demoKit) data() string { return filepath.Join(k.h.dir, "data") }
+
+func (k *demoKit) initialize(ctx context.Context) error {
+	out, err := exec.CommandContext(ctx, filepath.Join(k.h.fleet.bin, "demodb"), "init", "--dir", k.data()).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
+
+func (k *demoKit) section() string {
+	return fmt.Sprintf("    engine: demo\n    demo:\n      data_dir: %s\n      listen: %s\n", k.data(), k.h.Database)
+}
+
+func (k *demoKit) pid() (int, error) {
+	for _, pid := range below(k.h.dir) {
+		exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		if filepath.Base(exe) == "demodb" {
+			return pid, nil
+		}
+	}
+	return 0, errors.New("no demodb process")
+}
+
+func (k *demoKit) connect(context.Context) (conn, error) {
+	return &demoConn{address: k.h.Database, client: &kv.Client{Addresses: []string{k.h.Database}, Any: true}}, nil
+}
+
+type demoConn struct {
+	address string
+	client  *kv.Client
+}
+
+// rowsPerShard keeps a scan of one prefix below what the server shows at most.
+const rowsPerShard = 5000
+
+func shard(n int64) string { return fmt.Sprintf("row-%d-", n) }
+
+func (c *demoConn) write(ctx context.Context, row int64) error {
+	return c.client.Set(ctx, fmt.Sprintf("%s%d", shard(row/rowsPerShard), row), "x")
+}
+
+func (c *demoConn) close() { _ = c.client.Close() }
+
+// rows asks with the line protocol itself: the client has no use for a scan otherwise.
+func (c *demoConn) rows(ctx context.Context, newest int64) (map[int64]bool, error) {
+	var d net.Dialer
+	s, err := d.DialContext(ctx, "tcp", c.address)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close() //nolint:errcheck // only read from
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = s.SetDeadline(deadline)
+	}
+	found, lines := map[int64]bool{}, bufio.NewScanner(s)
+	for n := int64(0); n <= newest/rowsPerShard; n++ {
+		if _, err := fmt.Fprintf(s, "SCAN %s %d\n", shard(n), 2*rowsPerShard); err != nil {
+			return nil, err
+		}
+		if err := scanShard(lines, shard(n), found); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+func scanShard(lines *bufio.Scanner, prefix string, found map[int64]bool) error {
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		switch {
+		case len(fields) > 0 && fields[0] == "END":
+			return nil
+		case len(fields) > 1 && fields[0] == "KEY":
+			n, err := strconv.ParseInt(strings.TrimPrefix(fields[1], prefix), 10, 64)
+			if err != nil {
+				return err
+			}
+			found[n] = true
+		default:
+			return fmt.Errorf("scan: unexpected answer %q", lines.Text())
+		}
+	}
+	return errors.New("scan ended early")
+}
+
+type postgresKit struct {
+	h   *Host
+	bin string
+}
+
+func (k *postgresKit) data() string { return filepath.Join(k.h.dir, "pg", "data") }
+
+func (k *postgresKit) initialize(ctx context.Context) error {
+	if err := k.directories(); err != nil {
+		return err
+	}
+	return postgrestest.InitPrimary(ctx, postgrestest.Options{BinDir: k.bin, DataDir: k.data()})
+}
+
+// directories makes what the database's user must be able to write to.
+func (k *postgresKit) directories() error {
+	for _, dir := range []string{filepath.Join(k.h.dir, "pg"), k.socketDir()} {
+		if err := postgrestest.OwnDir(dir, postgrestest.OSUser()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *postgresKit) socketDir() string { return filepath.Join(k.h.dir, "s") }
+
+func (k *postgresKit) section() string {
+	// The mirror's directories are made here because only it is never initialized.
+	_ = k.directories()
+	return fmt.Sprintf("    engine: postgres\n    postgres:\n      bin_dir: %s\n      data_dir: %s\n"+
+		"      listen: %s\n      socket_dir: %s\n      os_user: %s\n",
+		k.bin, k.data(), k.h.Database, k.socketDir(), postgrestest.OSUser())
+}
+
+func (k *postgresKit) pid() (int, error) {
+	raw, err := os.ReadFile(filepath.Join(k.data(), "postmaster.pid"))
+	if err != nil {
+		return 0, err
+	}
+	first, _, _ := strings.Cut(string(raw), "\n")
+	return strconv.Atoi(strings.TrimSpace(first))
+}
+
+func (k *postgresKit) connect(ctx context.Context) (conn, error) {
+	host, port, err := net.SplitHostPort(k.h.Database)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	c, err := pgconn.Connect(ctx, fmt.Sprintf("host=%s port=%s user=postgres dbname=postgres sslmode=disable", host, port))
+	if err != nil {
+		return nil, err
+	}
+	return &postgresConn{c: c}, nil
+}
+
+type postgresConn struct {
+	c    *pgconn.PgConn
+	made bool
+}
+
+func (c *postgresConn) exec(ctx context.Context, sql string) ([]*pgconn.Result, error) {
+	return c.c.Exec(ctx, sql).ReadAll()
+}
+
+func (c *postgresConn) write(ctx context.Context, row int64) error {
+	if !c.made {
+		// Asked first, because a mirror refuses "create" also when there is nothing to create.
+		found, err := c.exec(ctx, "select to_regclass('acknowledged') is not null")
+		if err != nil {
+			return err
+		}
+		if string(found[0].Rows[0][0]) != "t" {
+			if _, err := c.exec(ctx, "create table if not exists acknowledged (row bigint primary key)"); err != nil {
+				return err
+			}
+		}
+		c.made = true
+	}
+	_, err := c.exec(ctx, fmt.Sprintf("insert into acknowledged values (%d)", row))
+	return err
+}
+
+func (c *postgresConn) rows(ctx context.Context, _ int64) (map[int64]bool, error) {
+	results, err := c.exec(ctx, "select row from acknowledged")
+	if err != nil {
+		return nil, err
+	}
+	found := map[int64]bool{}
+	for _, r := range results[0].Rows {
+		n, err := strconv.ParseInt(string(r[0]), 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		found[n] = true
+	}
+	return found, nil
+}
+
+func (c *postgresConn) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	_ = c.c.Close(ctx)
+}

@@ -136,6 +136,14 @@ var table = []row{
 		why: "an engine brings the library of its database; it obeys, and knows no other engine",
 	},
 	{
+		packages: "agent/engine/demo", ours: []string{"agent/engine", "agent/engine/demo/kv"}, libs: []string{goTeam},
+		why: "demodb is our own database: the engine speaks its protocol",
+	},
+	{
+		packages: "agent/engine/demo/kv", libs: []string{goTeam},
+		why: "a database knows nothing of who decides about it",
+	},
+	{
 		packages: "agent/fence", ours: []string{"agent/hold"},
 		libs: []string{
 			"github.com/google/nftables/...", "github.com/mdlayher/...", systemd, goTeam,
@@ -148,7 +156,7 @@ var table = []row{
 		why:  "it turns messages into values and back; what they mean is decided in hold",
 	},
 	{
-		packages: "agent", ours: []string{"agent/..."}, libs: []string{prometheus, yaml, systemd, goTeam},
+		packages: "agent", ours: []string{"agent/..."}, libs: []string{prometheus, yaml, systemd, "github.com/google/uuid", goTeam},
 		why: "it puts the parts of the host's side together; it speaks to others only through agent/link",
 	},
 
@@ -161,6 +169,10 @@ var table = []row{
 		packages: "cmd/witness-agent/...", ours: []string{"cmd/witness-agent/...", "agent"},
 		libs: []string{cobra, goTeam},
 		why:  "a main is a page: flags, signals, and the one package that it runs",
+	},
+	{
+		packages: "cmd/demodb/...", ours: []string{"agent/engine/demo/kv"}, libs: []string{cobra, goTeam},
+		why: "a demonstration database; it knows neither witness nor agent",
 	},
 	{
 		packages: "cmd/witnessctl/...", ours: []string{"cmd/witnessctl/...", publicAPI},

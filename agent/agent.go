@@ -132,7 +132,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.serveHTTP(ctx); err != nil {
 		return err
 	}
-	a.log.Info("agent started", "host", a.config.Host, "instances", len(a.instances), "start", a.start,
+	a.log.InfoContext(ctx, "agent started", "host", a.config.Host, "instances", len(a.instances), "start", a.start,
 		"fence", "engine: a killed or frozen agent does not fence at this level")
 	return a.loop(ctx)
 }
@@ -190,13 +190,13 @@ func (a *Agent) connect(ctx context.Context, listener net.Listener) {
 		},
 		OnAsk: a.askLoop,
 	})
-	a.background.Go(func() { a.report("witness sessions", a.witness.Run(ctx)) })
-	a.background.Go(func() { a.report("partner links", a.partners.Run(ctx)) })
-	a.background.Go(func() { a.report("partner listener", a.partners.Serve(ctx, listener)) })
+	a.background.Go(func() { a.report(ctx, "witness sessions", a.witness.Run(ctx)) })
+	a.background.Go(func() { a.report(ctx, "partner links", a.partners.Run(ctx)) })
+	a.background.Go(func() { a.report(ctx, "partner listener", a.partners.Serve(ctx, listener)) })
 }
 
-func (a *Agent) report(what string, err error) {
+func (a *Agent) report(ctx context.Context, what string, err error) {
 	if err != nil && !errors.Is(err, context.Canceled) {
-		a.log.Error("background work ended", "what", what, "error", err)
+		a.log.ErrorContext(ctx, "background work ended", "what", what, "error", err)
 	}
 }

@@ -24,7 +24,7 @@ func (a *Agent) answered(ctx context.Context, answer link.Answer) error {
 	}
 	a.metrics.answers.Inc()
 	a.metrics.roundTrip.Observe(a.clock().Sub(sent).Seconds())
-	a.tellIfUnpaired(answer)
+	a.tellIfUnpaired(ctx, answer)
 	for _, pair := range answer.Removed {
 		if err := a.removed(ctx, pair); err != nil {
 			return err
@@ -70,7 +70,7 @@ func (a *Agent) pairAnswered(ctx context.Context, p link.PairAnswer, sent hold.I
 			return nil
 		}
 		i.adopt(a.config.Host, p.Pair, p.Name, a.clock())
-		i.log.Info("instance belongs to pair", "pair", p.Name, "id", p.Pair)
+		i.log.InfoContext(ctx, "instance belongs to pair", "pair", p.Name, "id", p.Pair)
 	}
 	if p.Mute {
 		return nil // R11: nothing was said
@@ -90,30 +90,30 @@ func (a *Agent) removed(ctx context.Context, pair string) error {
 		return err
 	}
 	if err := i.file.remove(); err != nil {
-		i.log.Warn("forget pair", "error", err)
+		i.log.WarnContext(ctx, "forget pair", "error", err)
 	}
 	if err := i.mark.clear(); err != nil {
-		i.log.Warn("forget pair", "error", err)
+		i.log.WarnContext(ctx, "forget pair", "error", err)
 	}
 	i.managed = false
 	return nil
 }
 
 // tellIfUnpaired says once, in words, why an agent that works has nothing to do.
-func (a *Agent) tellIfUnpaired(answer link.Answer) {
+func (a *Agent) tellIfUnpaired(ctx context.Context, answer link.Answer) {
 	if len(answer.Pairs) > 0 {
 		a.beat.told = false
 		return
 	}
 	if !a.beat.told {
 		a.beat.told = true
-		a.log.Warn("this host is in no pair, so its databases are not managed; create one with: witnessctl "+
-			"pair create NAME --host "+a.config.Host+" --host PARTNER", "host", a.config.Host)
+		a.log.WarnContext(ctx, "this host is in no pair, so its databases are not managed", "host", a.config.Host,
+			"do", "witnessctl pair create NAME --host "+a.config.Host+" --host PARTNER")
 	}
 }
 
 // sessionChanged tells an operator about sessions that a node refuses.
-func (a *Agent) sessionChanged(s link.SessionState) {
+func (a *Agent) sessionChanged(ctx context.Context, s link.SessionState) {
 	if a.beat.refused == nil {
 		a.beat.refused = map[string]string{}
 	}
@@ -123,7 +123,7 @@ func (a *Agent) sessionChanged(s link.SessionState) {
 		return
 	}
 	if s.Reason != "" && a.beat.refused[s.Endpoint] != s.Reason {
-		a.log.Error("witness refuses this agent", "endpoint", s.Endpoint, "reason", s.Reason, "detail", s.Detail)
+		a.log.ErrorContext(ctx, "witness refuses this agent", "endpoint", s.Endpoint, "reason", s.Reason, "detail", s.Detail)
 	}
 	a.beat.refused[s.Endpoint] = s.Reason
 }

@@ -3,7 +3,6 @@ package agent
 import (
 	"os"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,6 +27,3 @@ func bootID() string {
 	}
 	return strings.TrimSpace(string(b))
 }
-
-// wallClock stamps what people read.
-func wallClock() time.Time { return time.Now() }

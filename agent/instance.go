@@ -85,7 +85,7 @@ func (a *Agent) openInstance(ctx context.Context, name string, eng engine.Engine
 	}
 	i.fence = fence.NewEngine(ctx, fence.Clock(a.clock), fenceBudget, i.stopNow, func(why string, err error) {
 		if err != nil {
-			i.log.Error("fence could not end service", "error", err)
+			i.log.ErrorContext(ctx, "fence could not end service", "error", err)
 		}
 		i.post(name, hold.Fenced{Why: why})
 	})
@@ -143,7 +143,7 @@ func (i *instance) lookOnce(ctx context.Context, clock Clock) {
 	seen, err := i.observe(ctx, clock)
 	if err != nil {
 		if ctx.Err() == nil {
-			i.log.Debug("look at database", "error", err)
+			i.log.DebugContext(ctx, "look at database", "error", err)
 		}
 		return
 	}
@@ -209,7 +209,7 @@ func (i *instance) carryOut(op operation, clock Clock) hold.EngineDone {
 		done.Foreign = errors.Is(err, engine.ErrForeign)
 		return done
 	}
-	i.log.Info("database operation done", "op", op.op.String(), "took", clock().Sub(began).Round(time.Millisecond))
+	i.log.InfoContext(op.ctx, "database operation done", "op", op.op.String(), "took", clock().Sub(began).Round(time.Millisecond))
 	return done
 }
 
@@ -235,7 +235,7 @@ func (i *instance) begin(ctx context.Context, do hold.Do, pair string) {
 	}
 	var opCtx context.Context
 	opCtx, i.cancelOp = context.WithCancel(ctx)
-	i.log.Info("database operation begins", "op", do.Op.String())
+	i.log.InfoContext(ctx, "database operation begins", "op", do.Op.String())
 	i.ops <- operation{ctx: opCtx, id: do.ID, op: do.Op, peer: engine.Peer{
 		Pair: pair, Host: do.Peer.Host, Address: do.Peer.ServiceAddress, SystemID: do.Peer.SystemID,
 	}}

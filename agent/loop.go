@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/witnessd/witnessd/agent/hold"
@@ -77,7 +78,7 @@ func (a *Agent) loop(ctx context.Context) error {
 		var err error
 		select {
 		case <-ctx.Done():
-			a.log.Info("agent stops; databases are left as they are for its next start")
+			a.log.InfoContext(ctx, "agent stops; databases are left as they are for its next start")
 			return nil
 		case <-ticker.C:
 			err = a.tick(ctx)
@@ -114,7 +115,7 @@ func (a *Agent) handle(ctx context.Context, ev event) error {
 	case nudge:
 		a.beat.now = true
 	case sessionState:
-		a.sessionChanged(e.SessionState)
+		a.sessionChanged(ctx, e.SessionState)
 	case partnerAnswer:
 		return a.partnerAnswered(ctx, e)
 	case partnerAsk:
@@ -185,11 +186,11 @@ func (a *Agent) act(ctx context.Context, i *instance, action hold.Action) error 
 	case hold.ReplyPartner:
 		a.beat.reply = act.Says
 	case hold.Note:
+		level := slog.LevelInfo
 		if act.Warn {
-			i.log.Warn(act.Text, "pair", i.state.File.Name, "epoch", i.state.File.Epoch)
-		} else {
-			i.log.Info(act.Text, "pair", i.state.File.Name, "epoch", i.state.File.Epoch)
+			level = slog.LevelWarn
 		}
+		i.log.Log(ctx, level, "note", "pair", i.state.File.Name, "epoch", i.state.File.Epoch, "text", act.Text)
 	default:
 		panic(fmt.Sprintf("agent: unknown action %T", action))
 	}
@@ -203,12 +204,12 @@ func (a *Agent) shut(ctx context.Context, i *instance, why string) {
 	a.metrics.fences.Inc()
 	if err != nil {
 		// hold asks again with every look at a database that still runs as primary.
-		i.log.Error("fence failed", "why", why, "took", took, "error", err)
+		i.log.ErrorContext(ctx, "fence failed", "why", why, "took", took, "error", err)
 		return
 	}
-	i.log.Warn("fenced", "why", why, "took", took)
+	i.log.WarnContext(ctx, "fenced", "why", why, "took", took)
 	if err := i.mark.clear(); err != nil {
-		i.log.Warn("clear mark", "error", err)
+		i.log.WarnContext(ctx, "clear mark", "error", err)
 	}
 }
 

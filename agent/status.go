@@ -75,7 +75,7 @@ func (a *Agent) serveHTTP(ctx context.Context) error {
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 2 * time.Second, IdleTimeout: time.Minute}
 	a.background.Go(func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			a.report("http", err)
+			a.report(ctx, "http", err)
 		}
 	})
 	a.background.Go(func() {

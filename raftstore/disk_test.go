@@ -113,6 +113,28 @@ func TestDiskCannotBeRead(t *testing.T) {
 	})
 }
 
+// Heartbeats are answered while the disk is busy: the leader is not lost over slow followers.
+func TestSlowFollowersKeepTheirLeader(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGroup(t, "a", "b", "c")
+		l := g.leader()
+		term := l.CurrentTerm()
+		for _, f := range g.followers(l) {
+			f.disk.Hang()
+			time.AfterFunc(1900*time.Millisecond, f.disk.Resume)
+		}
+		began := time.Now()
+		g.propose(l, "x")
+		if took := time.Since(began); took < 1900*time.Millisecond {
+			t.Fatalf("accepted after %v", took)
+		}
+		if now := l.CurrentTerm(); now != term || l.State() != raftstore.Leader {
+			t.Errorf("%s is %s in term %d, want leader in term %d", l.id, l.State(), now, term)
+		}
+		g.noFaults()
+	})
+}
+
 // The hosts of a group stop and start one after the other, and all at once; what was accepted stays.
 func TestRestart(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -54,6 +54,26 @@ func TestAddServer(t *testing.T) {
 	})
 }
 
+// A member that has not heard of a new voter refuses it its vote. So nobody is told that the new voter is
+// there before all that can be reached know it.
+func TestAddServerTellsAll(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGroup(t, "a", "b", "c")
+		l := g.leader()
+		slow := g.followers(l)[0]
+		g.add("d", nil)
+		slow.disk.Hang()
+		began := time.Now()
+		time.AfterFunc(500*time.Millisecond, slow.disk.Resume)
+		if err := l.AddServer(t.Context(), server("d")); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(slow.Servers(), server("d")) {
+			t.Errorf("after %v, %s knows the members %v", time.Since(began), slow.id, slow.Servers())
+		}
+	})
+}
+
 // A node that cannot be reached gets no vote: as a voter it would count for nothing but the quorum.
 func TestAddServerThatIsAway(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -52,6 +52,26 @@ func TestFilesSurvive(t *testing.T) {
 	})
 }
 
+// Everything is in the snapshot, and no entry comes after it: the node knows that its state is complete.
+func TestReadAfterSnapshot(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g, n := onFiles(t, t.TempDir(), nil)
+		g.propose(g.leader(), numbered(10)...)
+		if err := n.Snapshot(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		want := n.Status().Applied
+		g.stop("a")
+		g.start("a")
+		if got := n.Status().Applied; got != want {
+			t.Errorf("applied up to %d, want %d", got, want)
+		}
+		if got := len(g.leader().machine.read()); got != 10 {
+			t.Errorf("read %d entries, want 10", got)
+		}
+	})
+}
+
 func TestDirectoryInUse(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		dir := t.TempDir()

@@ -129,14 +129,6 @@ func (o *out) note(warn bool, format string, args ...any) {
 	o.add(Note{Text: fmt.Sprintf(format, args...), Warn: warn})
 }
 
-// partner is the other host of the pair, as the file names it.
-func (s *State) partner() string {
-	if s.File.Primary == s.Self {
-		return s.File.Mirror
-	}
-	return s.File.Primary
-}
-
 // primary says whether the file names this host primary and it has not given that epoch back.
 func (s *State) primary() bool {
 	return s.Known && s.File.Epoch > 0 && s.File.Primary == s.Self && s.File.Released < s.File.Epoch

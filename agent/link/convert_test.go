@@ -505,6 +505,9 @@ func TestText(t *testing.T) {
 			t.Errorf("%d bytes became %q", len(s), got)
 		}
 	})
+	if got, want := text("x"+strings.Repeat("é", maxText)), "x"+strings.Repeat("é", maxText/2-1); got != want {
+		t.Errorf("cut to %d bytes, want %d whole letters", len(got), maxText/2)
+	}
 	latin := "connexion refus\xe9e"
 	m := heartbeatRequest(Heartbeat{Pairs: []PairReport{{Report: hold.Report{
 		Complaint: latin, Engine: hold.Engine{NotPromotable: latin, SystemID: latin},

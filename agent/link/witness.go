@@ -100,7 +100,8 @@ type Witness struct {
 
 	mu       sync.Mutex
 	sessions map[string]*session // by endpoint
-	// preferred was the first to answer the newest heartbeat that was answered. Nil: heartbeats go by all.
+	// preferred was the first to answer the newest heartbeat that was answered, and is up. Nil: heartbeats go
+	// by all.
 	preferred *session
 	answered  uint64 // that heartbeat
 	sent      uint64 // the newest given to Send
@@ -174,8 +175,8 @@ func (w *Witness) Send(h Heartbeat, everywhere bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.sent = max(w.sent, h.Sequence)
-	if w.preferred != nil && !everywhere {
-		w.preferred.out.put(request)
+	if p := w.preferred; p != nil && !everywhere {
+		p.out.put(request)
 		return
 	}
 	for _, s := range w.sessions {
@@ -193,7 +194,10 @@ func (w *Witness) accept(s *session, sequence uint64) error {
 		return malformed("answer to heartbeat %d, the newest is %d", sequence, w.sent)
 	}
 	if sequence > w.answered {
-		w.answered, w.preferred = sequence, s
+		w.answered = sequence
+		if s.up() { // it may just have been dropped
+			w.preferred = s
+		}
 	}
 	return nil
 }

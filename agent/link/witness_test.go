@@ -36,6 +36,7 @@ type node struct {
 	refusal error         // of sessions
 	deaf    chan struct{} // not nil: heartbeats are read only when it is closed
 	silent  bool          // sessions are not even welcomed
+	late    error         // refusal of sessions that were welcomed
 	nodes   []*witnessv1.WitnessNode
 	answer  func(h *witnessv1.Heartbeat) *witnessv1.SessionResponse // nil: the session ends
 	hellos  list[*witnessv1.Hello]
@@ -101,6 +102,12 @@ func (d *node) Session(stream nodeStream) error {
 		Message: &witnessv1.SessionResponse_Welcome{Welcome: welcome},
 	}); err != nil {
 		return err
+	}
+	d.mu.Lock()
+	late := d.late
+	d.mu.Unlock()
+	if late != nil {
+		return late
 	}
 	for {
 		_, deaf, _ := d.behaviour()
@@ -501,6 +508,36 @@ func TestRefusedSession(t *testing.T) {
 		expect(t, "told after the claim ended", a.states.take(), []link.SessionState{
 			{Endpoint: d.address, Node: "n1", Up: true},
 		})
+	})
+}
+
+// TestLateRefusal: a follower welcomes, and the leader's refusal comes a moment later, again and again.
+func TestLateRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		d := newNode(n, "n1")
+		defer d.stop()
+		claimed, err := status.New(codes.AlreadyExists, "claimed").WithDetails(
+			&errdetails.ErrorInfo{Reason: "HOST_CLAIMED"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.set(func() { d.late = claimed.Err() })
+		a := newAgent(t, n, d.address)
+		defer a.end()
+		time.Sleep(time.Minute)
+		up := link.SessionState{Endpoint: d.address, Node: "n1", Up: true}
+		refused := link.SessionState{Endpoint: d.address, Node: "n1", Reason: "HOST_CLAIMED", Detail: "claimed"}
+		expect(t, "told", a.states.take(), []link.SessionState{up, refused})
+		d.set(func() { d.late = nil })
+		time.Sleep(5 * time.Second)
+		expect(t, "told after the claim ended", a.states.take(), []link.SessionState{up})
+		d.set(func() { d.late = claimed.Err() })
+		d.stop()
+		d.start()
+		time.Sleep(5 * time.Second)
+		states := a.states.take()
+		expect(t, "told of the next claim", states[len(states)-1], refused)
 	})
 }
 

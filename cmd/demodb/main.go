@@ -59,7 +59,7 @@ func command() *cobra.Command {
 			}
 			id, err := kv.Init(dir)
 			if err == nil {
-				fmt.Fprintln(c.OutOrStdout(), "new database", id, "in", dir)
+				_, err = fmt.Fprintln(c.OutOrStdout(), "new database", id, "in", dir)
 			}
 			return err
 		},

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -42,6 +43,7 @@ type Fleet struct {
 type Pair struct {
 	Name  string
 	Hosts [2]*Host
+	rows  atomic.Int64 // numbers every write ever tried on the pair
 }
 
 // Node is one process of the witness.
@@ -336,7 +338,7 @@ func (h *Host) LogTime(since time.Time, words ...string) (time.Time, bool) {
 	if err != nil {
 		return time.Time{}, false
 	}
-	for _, line := range strings.Split(string(raw), "\n") {
+	for line := range strings.SplitSeq(string(raw), "\n") {
 		stamp, rest, ok := strings.Cut(strings.TrimPrefix(line, "time="), " ")
 		if !ok {
 			continue

@@ -108,7 +108,7 @@ func (c *demoConn) rows(ctx context.Context, newest int64) (map[int64]bool, erro
 	if err != nil {
 		return nil, err
 	}
-	defer s.Close() //nolint:errcheck // only read from
+	defer s.Close()
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = s.SetDeadline(deadline)
 	}

@@ -25,7 +25,7 @@ func start(log, program string, args ...string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // the child has its own copy
+	defer f.Close()
 	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = f, f
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -106,7 +106,7 @@ func freePorts(n int) ([]string, error) {
 			continue
 		}
 		// All are held until all are found, so that none is given twice.
-		defer l.Close() //nolint:errcheck // only held to be given back
+		defer l.Close()
 		list = append(list, address)
 	}
 	if len(list) < n {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -31,7 +30,6 @@ type Writer struct {
 	pair   *Pair
 	cancel context.CancelFunc
 	ended  sync.WaitGroup
-	next   atomic.Int64
 
 	mu   sync.Mutex
 	acks []Ack
@@ -65,7 +63,7 @@ func (w *Writer) client(ctx context.Context, h *Host) {
 				continue
 			}
 		}
-		row, sent := w.next.Add(1), time.Now()
+		row, sent := w.pair.rows.Add(1), time.Now()
 		writing, cancel := context.WithTimeout(ctx, writeTimeout)
 		err := c.write(writing, row)
 		cancel()
@@ -151,7 +149,7 @@ func (w *Writer) Lost(ctx context.Context, h *Host) ([]Ack, error) {
 		return nil, fmt.Errorf("connect to %s to count rows: %w", h.Name, err)
 	}
 	defer c.close()
-	found, err := c.rows(ctx, w.next.Load())
+	found, err := c.rows(ctx, w.pair.rows.Load())
 	if err != nil {
 		return nil, fmt.Errorf("count rows at %s: %w", h.Name, err)
 	}

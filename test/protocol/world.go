@@ -1,18 +1,18 @@
 // Package protocol runs the two pure halves of the protocol, pair.Step with Record.Apply on the witness and
-// hold.Step on the hosts, against each other in a small simulated world: one pair, two hosts with a
-// replicated log each, a witness whose leader can change, a network that can be cut in each direction.
+// hold.Step on the hosts, against each other in a small simulated world: one pair, two hosts (and spare ones)
+// with a replicated log each, a witness whose leader can change, a network that can be cut in each direction.
 //
-// The scenarios are the rows of DESIGN's table "What happens when". Everything that decides is the code that
-// ships; the world only carries messages and time.
+// The scenarios are the rows of DESIGN's table "What happens when", one file for each further idea, and random
+// schedules. Everything that decides is the code that ships; the world only carries messages and time.
 package protocol
 
 import (
 	"container/heap"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/witnessd/witnessd/agent/hold"
 	"github.com/witnessd/witnessd/witnessd/pair"
 )
 
@@ -22,11 +22,13 @@ const (
 	commit  = 5 * time.Millisecond  // a log entry
 	tick    = 20 * time.Millisecond
 	look    = 200 * time.Millisecond
+	writing = 10 * time.Millisecond // between two writes of a client
 )
 
 // world is one pair on hosts a and b, and the witness.
 type world struct {
 	now    time.Duration
+	rate   float64 // of the leader's clock
 	queue  events
 	seq    int
 	cuts   map[string]bool // "a>b", "a>w", ...
@@ -35,15 +37,21 @@ type world struct {
 	leader *leader // nil: no quorum
 	term   pair.Term
 	tokens map[uint64]func(*pair.Refusal)
+	fences func(*host) bool // the configured fencing command; nil: none
 	trace  []string
-	wrote  int
-	acked  map[int]ack
 	faults []string
 	delay  func() time.Duration // of one message; nil: always one hop
 	double func() bool          // whether a message arrives twice
+
+	wrote    int
+	acked    []ack        // in the order of the writes of one host
+	at       map[int]ack  // by write
+	forgiven map[int]bool // lost with an operator's word
+	asIs     bool         // the record is one whose past the world cannot know: G2 is not looked at
 }
 
 type ack struct {
+	id   int
 	host string
 	at   time.Duration
 }
@@ -51,7 +59,6 @@ type ack struct {
 type leader struct {
 	term  pair.Term
 	watch pair.Watch
-	alive bool
 }
 
 type timed struct {
@@ -71,7 +78,10 @@ func (e *events) Push(x any)   { *e = append(*e, x.(timed)) }
 func (e *events) Pop() any     { old := *e; x := old[len(old)-1]; *e = old[:len(old)-1]; return x }
 
 func newWorld() *world {
-	w := &world{cuts: map[string]bool{}, hosts: map[string]*host{}, acked: map[int]ack{}, tokens: map[uint64]func(*pair.Refusal){}}
+	w := &world{
+		rate: 1, cuts: map[string]bool{}, hosts: map[string]*host{}, at: map[int]ack{}, forgiven: map[int]bool{},
+		tokens: map[uint64]func(*pair.Refusal){},
+	}
 	members := [2]pair.Member{{Host: "a", Instance: "db"}, {Host: "b", Instance: "db"}}
 	create := pair.Command{Pair: "p1", Term: 1, Body: pair.Create{Name: "sales", Members: members,
 		Primary: "a", Mode: pair.ModeAutomatic, Policy: pair.DefaultPolicy()}}
@@ -80,15 +90,14 @@ func newWorld() *world {
 		panic(err)
 	}
 	for _, name := range []string{"a", "b"} {
-		w.hosts[name] = newHost(w, name)
+		newHost(w, name)
 	}
-	w.hosts["a"].db.log, w.hosts["a"].db.running = []int{}, true
-	w.hosts["a"].db.data = true
+	w.hosts["a"].db.running, w.hosts["a"].db.data = true, true
 	w.elect(0)
-	for _, h := range w.hosts {
-		h.boot()
+	for _, name := range []string{"a", "b"} {
+		w.hosts[name].boot()
 	}
-	w.after(10*time.Millisecond, w.write)
+	w.after(writing, w.write)
 	return w
 }
 
@@ -149,18 +158,28 @@ func (w *world) cut(x, y string) {
 	w.cuts[x+">"+y], w.cuts[y+">"+x] = true, true
 	w.logf("cut %s-%s", x, y)
 }
+
 func (w *world) heal(x, y string) {
 	delete(w.cuts, x+">"+y)
 	delete(w.cuts, y+">"+x)
 	w.logf("heal %s-%s", x, y)
 }
 
+// oneWay breaks one direction.
+func (w *world) oneWay(from, to string) {
+	w.cuts[from+">"+to] = true
+	w.logf("cut %s>%s", from, to)
+}
+
+// linkCut says whether a stream between two hosts cannot exist.
+func (w *world) linkCut(x, y string) bool { return w.cuts[x+">"+y] || w.cuts[y+">"+x] }
+
 // elect makes a new leader after d; until then there is none.
 func (w *world) elect(d time.Duration) {
 	w.leader = nil
 	w.after(d, func() {
 		w.term++
-		l := &leader{term: w.term, alive: true, watch: pair.NewWatch(w.record, w.term, w.witnessNow())}
+		l := &leader{term: w.term, watch: pair.NewWatch(w.record, w.term, w.witnessNow())}
 		w.leader = l
 		w.logf("leader of term %d", l.term)
 		w.tickLeader(l)
@@ -170,7 +189,23 @@ func (w *world) elect(d time.Duration) {
 // loseWitness ends the leadership until elect is called.
 func (w *world) loseWitness() { w.leader = nil; w.logf("witness lost") }
 
-func (w *world) witnessNow() pair.Instant { return pair.Instant(1e12) + pair.Instant(w.now) }
+// restore replaces the record by one from a backup, with a new generation and a new leader (rule R15). The new
+// group's term may be one that agents heard long ago.
+func (w *world) restore(backup pair.Record, term pair.Term) {
+	restored, facts, err := backup.Apply(pair.Command{Pair: backup.ID, Revision: backup.Revision,
+		Body: pair.Restore{Generation: max(w.record.Revision.Generation(), backup.Revision.Generation()) + 1}}, 0)
+	if err != nil {
+		panic(err)
+	}
+	w.record = restored
+	w.logf("%s", facts[0])
+	w.term = term
+	w.elect(100 * time.Millisecond)
+}
+
+func (w *world) witnessNow() pair.Instant {
+	return pair.Instant(1e12) + pair.Instant(w.rate*float64(w.now))
+}
 
 func (w *world) tickLeader(l *leader) {
 	if w.leader != l {
@@ -196,14 +231,19 @@ func (w *world) act(l *leader, a pair.Action) {
 	case pair.Propose:
 		w.after(commit, func() { w.apply(l, a) })
 	case pair.Nudge:
-		h := w.hosts[string(a.Host)]
-		w.send("w", h.name, func() { h.beat() })
+		if h := w.hosts[string(a.Host)]; h != nil {
+			w.send("w", h.name, h.beat)
+		}
 	case pair.Reply:
 		if f := w.tokens[a.Token]; f != nil {
 			f(a.Refusal)
 		}
 	case pair.RunFence:
-		w.after(time.Second, func() { w.step(l, pair.FenceDone{Procedure: a.Procedure, OK: false, Detail: "no command"}) })
+		done := pair.FenceDone{Procedure: a.Procedure, Detail: "no command"}
+		if w.fences != nil {
+			done.OK, done.Detail = w.fences(w.hosts[string(a.Host)]), "it ran"
+		}
+		w.after(time.Second, func() { w.step(l, done) })
 	case pair.Answer:
 		panic("answers are made where they were asked for")
 	}
@@ -224,6 +264,9 @@ func (w *world) apply(l *leader, p pair.Propose) {
 	}
 	if err != nil {
 		w.logf("refused: %v", err)
+		if p.Token == 0 {
+			w.violate("the leader proposed what it must know to be refused: %T: %v", p.Command.Body, err)
+		}
 		w.step(l, pair.Dropped{})
 		return
 	}
@@ -231,66 +274,74 @@ func (w *world) apply(l *leader, p pair.Propose) {
 	for _, f := range facts {
 		w.logf("%s", f)
 	}
-	w.promoted(before, after, p.Command.Body)
+	w.applied(before, after, p.Command.Body)
 	w.step(l, pair.Applied{Before: before, Body: p.Command.Body})
 }
 
-// promoted checks G2 at the moment of the decision: the new primary's log has every acknowledged write, unless
-// an operator accepted the loss.
-func (w *world) promoted(before, after pair.Record, body pair.Body) {
+// applied looks at what every accepted command must keep, and forgives what an operator accepted to lose.
+func (w *world) applied(before, after pair.Record, body pair.Body) {
+	if after.Epoch < before.Epoch || after.Revision < before.Revision {
+		w.violate("epoch or revision went back")
+	}
 	b, ok := body.(pair.Promote)
-	if !ok || b.Forced {
-		return
-	}
-	have := map[int]bool{}
-	for _, id := range w.hosts[string(after.Primary)].db.log {
-		have[id] = true
-	}
-	for id, a := range w.acked {
-		if !have[id] && a.host == string(before.Primary) {
-			w.violate("G2: %s promoted without write %d, acknowledged by %s at %v", after.Primary, id, a.host, a.at)
-			return
+	if ok && b.Forced {
+		for _, id := range w.lacking(w.hosts[string(after.Primary)].db) {
+			w.forgiven[id] = true
 		}
 	}
 }
 
 // heartbeat is a report on its way to the leader and its answer on the way back.
-func (w *world) heartbeat(h *host, sequence uint64, r hold.Report, sent time.Duration) {
+func (w *world) heartbeat(h *host, r pair.Report, sent time.Duration) {
 	w.send(h.name, "w", func() {
 		l := w.leader
 		if l == nil {
 			return
 		}
 		receipt := w.witnessNow()
-		w.step(l, pair.Heard{Report: h.convert(sequence, r), Receipt: receipt})
+		w.step(l, pair.Heard{Report: r, Receipt: receipt})
 		w.after(confirm, func() {
-			if w.leader != l {
-				return
-			}
-			var acts []pair.Action
-			l.watch, acts = pair.Step(w.record, l.watch,
-				pair.Confirmed{Host: pair.HostID(h.name), Receipt: receipt, AskLease: r.AskLease}, w.witnessNow())
-			for _, a := range acts {
-				if answer, ok := a.(pair.Answer); ok {
-					w.answer(h, l, answer, sent)
-				}
+			if w.leader == l {
+				w.answer(h, l, r, receipt, sent)
 			}
 		})
 	})
 }
 
-func (w *world) answer(h *host, l *leader, a pair.Answer, sent time.Duration) {
-	if a.Mute {
+// answer is what the arbiter says to a confirmed heartbeat.
+func (w *world) answer(h *host, l *leader, r pair.Report, receipt pair.Instant, sent time.Duration) {
+	start := h.start
+	tell := func(do func()) {
+		w.send("w", h.name, func() {
+			if h.start == start && h.alive {
+				h.receive(do)
+			}
+		})
+	}
+	_, member := w.record.Member(pair.HostID(h.name))
+	if w.record.Stage == pair.StageRemoved || !member {
+		if r.FileKnown && w.record.Stage != pair.StageRestored {
+			tell(h.forget)
+		}
 		return
 	}
-	says := h.says(w.record, l, a)
-	start := h.start
-	w.send("w", h.name, func() {
-		if h.start == start && h.alive && !h.frozen {
-			says.Sent = h.instant(sent)
-			h.step(says)
+	var acts []pair.Action
+	l.watch, acts = pair.Step(w.record, l.watch,
+		pair.Confirmed{Host: pair.HostID(h.name), Receipt: receipt, AskLease: r.AskLease}, w.witnessNow())
+	for _, act := range acts {
+		a, ok := act.(pair.Answer)
+		if !ok || a.Mute {
+			continue
 		}
-	})
+		says := h.says(w.record, l, a)
+		says.Sent = h.instant(sent)
+		tell(func() {
+			if !h.managed {
+				h.adopt()
+			}
+			h.step(says)
+		})
+	}
 }
 
 // ask is an operator's wish; the outcome is logged.
@@ -303,46 +354,100 @@ func (w *world) ask(wish pair.Wish) *pair.Refusal {
 	w.step(w.leader, pair.Ask{Token: 7, Wish: wish})
 	w.run(2 * commit)
 	delete(w.tokens, 7)
+	if got != nil {
+		w.logf("operator was refused: %v", got)
+	}
 	return got
+}
+
+// hostNames is the order in which the world does things to all hosts.
+func (w *world) hostNames() []string {
+	names := make([]string, 0, len(w.hosts))
+	for name := range w.hosts {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
 }
 
 // write is a client on each host that writes all the time.
 func (w *world) write() {
-	for _, name := range []string{"a", "b"} {
+	for _, name := range w.hostNames() {
 		w.hosts[name].db.write()
 	}
-	w.after(10*time.Millisecond, w.write)
+	w.after(writing, w.write)
+}
+
+func (w *world) ack(id int, host string) {
+	a := ack{id: id, host: host, at: w.now}
+	w.acked, w.at[id] = append(w.acked, a), a
+}
+
+// lacking lists the acknowledged writes that a database does not have.
+func (w *world) lacking(d *database) []int {
+	var ids []int
+	for _, a := range w.acked {
+		if _, has := slices.BinarySearch(d.log, a.id); !has && !w.forgiven[a.id] {
+			ids = append(ids, a.id)
+		}
+	}
+	return ids
+}
+
+// opened checks G2 at the moment when a database becomes the primary: its log has every acknowledged write,
+// unless an operator accepted the loss.
+func (w *world) opened(d *database) {
+	if lost := w.lacking(d); len(lost) > 0 && !w.asIs {
+		a := w.at[lost[0]]
+		w.violate("G2: %s opens without %d acknowledged writes, the first by %s at %v", d.h.name, len(lost), a.host, a.at)
+	}
 }
 
 // check looks for two primaries that clients can write to.
 func (w *world) check() {
-	a, b := w.hosts["a"].db, w.hosts["b"].db
-	if a.running && a.primary && b.running && b.primary {
-		w.violate("G1: both hosts run as primary")
+	open := 0
+	for _, h := range w.hosts {
+		if h.db.running && h.db.primary {
+			open++
+		}
+	}
+	if open > 1 {
+		w.violate("G1: two hosts run as primary")
 		w.queue = nil
 	}
 }
 
 // firstAck is when the host acknowledged its first write at or after from.
 func (w *world) firstAck(host string, from time.Duration) time.Duration {
-	best := time.Duration(-1)
 	for _, a := range w.acked {
-		if a.host == host && a.at >= from && (best < 0 || a.at < best) {
-			best = a.at
+		if a.host == host && a.at >= from {
+			return a.at
 		}
 	}
-	return best
+	return -1
 }
 
 // longestGap is the longest time without any acknowledged write since from.
 func (w *world) longestGap(from time.Duration) time.Duration {
 	last, longest := from, time.Duration(0)
-	for id := 1; id <= w.wrote; id++ {
-		if a, ok := w.acked[id]; ok && a.at >= from {
-			longest, last = max(longest, a.at-last), max(last, a.at)
+	for _, a := range w.acked {
+		if a.at >= from {
+			longest, last = max(longest, a.at-last), a.at
 		}
 	}
 	return max(longest, w.now-last)
+}
+
+// primary is the recorded primary's host, mirror the other one.
+func (w *world) primary() *host { return w.hosts[string(w.record.Primary)] }
+func (w *world) mirror() *host  { return w.hosts[string(w.record.Mirror)] }
+
+func (w *world) profile(name string) pair.Policy {
+	p, ok := pair.ProfilePolicy(name)
+	if !ok {
+		panic(name)
+	}
+	return p
 }
 
 func (w *world) String() string { return strings.Join(w.trace, "\n") }

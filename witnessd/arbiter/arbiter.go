@@ -94,12 +94,12 @@ func (a *Arbiter) Serve(ctx context.Context, term pair.Term) error {
 	defer cancel()
 	o := open(ctx, a.options, term)
 	a.set(o)
-	a.options.Logger.Info("office opened", "term", uint64(term), "pairs", len(o.dockets))
+	a.options.Logger.InfoContext(ctx, "office opened", "term", uint64(term), "pairs", len(o.dockets))
 	err := o.run()
 	a.set(nil)
 	cancel()
 	o.close()
-	a.options.Logger.Info("office closed", "term", uint64(term))
+	a.options.Logger.InfoContext(ctx, "office closed", "term", uint64(term))
 	return err
 }
 

@@ -99,6 +99,9 @@ func (o *Office) Ask(ctx context.Context, a Ask) (Reply, error) {
 		d.asked = q
 		o.step(d, pair.Ask{Token: q.token, Revision: a.Revision, Epoch: a.Epoch, Wish: a.Wish})
 		d.asked = nil
+		if d.waiter != q {
+			o.unclaim(d) // it was refused
+		}
 	})
 	return r.reply, err
 }
@@ -111,7 +114,7 @@ func (o *Office) prepare(d *docket, a *Ask) *pair.Refusal {
 		a.Wish = wish
 	case pair.WishCommand:
 		if b, ok := wish.Body.(pair.ReplaceMirror); ok {
-			return o.free(b.Member, d.record.Name)
+			return o.claim(d, b.Member)
 		}
 	}
 	return nil
@@ -154,6 +157,25 @@ func (o *Office) free(m pair.Member, name string) *pair.Refusal {
 		Reason: pair.ReasonHostConflict,
 		Detail: fmt.Sprintf("instance %s of host %s belongs to pair %s", m.Instance, m.Host, other),
 		Do:     "name another instance, or remove that pair first",
+	}
+}
+
+// claim keeps an instance for a pair whose change is about to be proposed.
+func (o *Office) claim(d *docket, m pair.Member) *pair.Refusal {
+	if bad := o.free(m, d.record.Name); bad != nil {
+		return bad
+	}
+	if p := (place{m.Host, m.Instance}); o.claims[p] == "" {
+		o.claims[p], d.claimed = d.record.Name, p
+	}
+	return nil
+}
+
+// unclaim gives an instance free that the pair did not get.
+func (o *Office) unclaim(d *docket) {
+	if d.claimed != (place{}) {
+		delete(o.claims, d.claimed)
+		d.claimed = place{}
 	}
 }
 

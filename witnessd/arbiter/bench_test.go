@@ -27,6 +27,7 @@ func BenchmarkHeartbeat(b *testing.B) {
 	log := newFakeLog(l)
 	defer log.stop()
 	term := log.elect()
+	log.delay = 0
 	for i := range pairs {
 		id := pair.ID(fmt.Sprintf("%08d", i))
 		propose(b, log, term, pair.Command{Pair: id, Body: spec(fmt.Sprintf("pair-%d", i), hostName(i, 0), hostName(i, 1))})
@@ -78,7 +79,9 @@ func BenchmarkHeartbeat(b *testing.B) {
 	}
 	b.StopTimer()
 	cancel()
-	<-ended
+	if err := <-ended; err != nil {
+		b.Error(err)
+	}
 }
 
 func hostName(i, half int) pair.HostID { return pair.HostID(fmt.Sprintf("host-%d-%d", i, half)) }
@@ -86,7 +89,6 @@ func hostName(i, half int) pair.HostID { return pair.HostID(fmt.Sprintf("host-%d
 func propose(b *testing.B, log *fakeLog, term uint64, c pair.Command) {
 	b.Helper()
 	c.Term = pair.Term(term)
-	log.delay = 0
 	result, err := log.Propose(b.Context(), ledger.EncodeCommand(c))
 	if err != nil || result.(ledger.Result).Refusal != nil {
 		b.Fatal(err, result.(ledger.Result).Refusal)

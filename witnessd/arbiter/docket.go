@@ -21,6 +21,8 @@ type docket struct {
 	// asked is the operator's question that is being stepped, waiter the one that waits for the change under way.
 	asked  *inquiry
 	waiter *inquiry
+	// claimed is an instance that the change under way would give to the pair; zero: none.
+	claimed place
 	// doubt is since when the outcome of the change under way is unknown; zero: it is not.
 	doubt pair.Instant
 	// dropAt is when the pair is told that its change was dropped: a little late if that happens again and
@@ -84,6 +86,7 @@ func (o *Office) follow(c *ledger.Change) {
 			c.After.Name, c.Before.Revision, c.After.Revision, d.record.Revision))
 	default:
 		o.unindex(d, d.record)
+		o.unclaim(d)
 	}
 	d.record, d.drops, d.dropAt, d.doubt = c.After, 0, 0, 0
 	o.enter(d)

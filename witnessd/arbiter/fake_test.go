@@ -107,7 +107,6 @@ type fakeLog struct {
 	fail      error         // Propose returns it at once
 	delay     time.Duration // of an application
 	changed   chan struct{}
-	proposed  []pair.Body // accepted ones
 	stopped   chan struct{}
 }
 

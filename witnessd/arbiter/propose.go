@@ -97,6 +97,7 @@ func (o *Office) settle(out outcome) {
 // drop tells the pair that its change will never be applied; later, if it was told so a moment ago.
 func (o *Office) drop(d *docket) {
 	d.waiter = nil
+	o.unclaim(d)
 	d.drops++
 	if d.drops == 1 {
 		o.step(d, pair.Dropped{})

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"slices"
 
 	witnessv1 "github.com/witnessd/witnessd/proto/gen/witness/v1"
 	"github.com/witnessd/witnessd/witnessd/ledger"
@@ -355,10 +356,9 @@ func (s *Server) filter(nameOrID string) (ledger.EventFilter, error) {
 	if r, ok := s.recorded(nameOrID); ok {
 		return ledger.EventFilter{Pair: r.ID}, nil
 	}
-	all := s.ledger.Events(ledger.EventFilter{})
-	for i := len(all) - 1; i >= 0; i-- {
-		if all[i].Fact.PairName == nameOrID {
-			return ledger.EventFilter{Pair: all[i].Fact.Pair}, nil
+	for _, e := range slices.Backward(s.ledger.Events(ledger.EventFilter{})) {
+		if e.Fact.PairName == nameOrID {
+			return ledger.EventFilter{Pair: e.Fact.Pair}, nil
 		}
 	}
 	return ledger.EventFilter{}, s.failure(ErrUnknownPair, nameOrID)

@@ -42,7 +42,9 @@ func (a agentService) Session(stream agentStream) error {
 	for _, n := range a.nodes() {
 		welcome.Nodes = append(welcome.Nodes, fromNode(n))
 	}
-	s.send(&witnessv1.SessionResponse{Message: &witnessv1.SessionResponse_Welcome{Welcome: welcome}})
+	s.send(func() *witnessv1.SessionResponse {
+		return &witnessv1.SessionResponse{Message: &witnessv1.SessionResponse_Welcome{Welcome: welcome}}
+	})
 
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
@@ -71,7 +73,8 @@ func (a agentService) send(ctx context.Context, stream agentStream, s *session) 
 	for {
 		var m *witnessv1.SessionResponse
 		select {
-		case m = <-s.out:
+		case message := <-s.out:
+			m = message()
 		case <-s.nudged:
 			m = nudge
 		case <-s.ended:
@@ -123,8 +126,7 @@ func (a agentService) receive(ctx context.Context, stream agentStream, s *sessio
 		if here == nil {
 			if here, err = at.enter(ctx, s); err != nil {
 				here = nil
-				var refusal *pair.Refusal
-				if errors.As(err, &refusal) {
+				if refusal, ok := errors.AsType[*pair.Refusal](err); ok {
 					return a.refused(refusal, "")
 				}
 				at = nil

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	witnessv1 "github.com/witnessd/witnessd/proto/gen/witness/v1"
@@ -40,6 +41,9 @@ func toAgent(m *witnessv1.Hello) (Agent, *pair.Refusal) {
 // toHeartbeat refuses what an honest agent of any release cannot have sent.
 func toHeartbeat(m *witnessv1.Heartbeat) (Heartbeat, *pair.Refusal) {
 	hb := Heartbeat{Sequence: m.GetSequence(), TermHeard: pair.Term(m.GetTermHeard())}
+	if size := proto.Size(m); size > maxBeat {
+		return hb, badRequest("", "a heartbeat of %d bytes, at most %d are taken", size, maxBeat)
+	}
 	if len(m.GetPairs()) > maxReports {
 		return hb, badRequest("", "a heartbeat of %d reports, at most %d are taken", len(m.GetPairs()), maxReports)
 	}

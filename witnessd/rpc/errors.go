@@ -22,6 +22,7 @@ const (
 	reasonOutcomeUnknown pair.Reason = "OUTCOME_UNKNOWN" // look before you try again
 	reasonBadRequest     pair.Reason = "BAD_REQUEST"     // the message itself is wrong
 	reasonGroup          pair.Reason = "GROUP_CHANGE"    // nodes could not be changed as asked
+	reasonCut            pair.Reason = "STREAM_CUT"      // half an answer came: ask for all of it again
 	reasonStopping       pair.Reason = "STOPPING"        // this node is being stopped: use another
 	reasonInternal       pair.Reason = "INTERNAL"
 )
@@ -37,7 +38,7 @@ func code(reason pair.Reason) codes.Code {
 	case pair.ReasonBadSpec, reasonBadRequest:
 		return codes.InvalidArgument
 	case pair.ReasonStaleRevision, pair.ReasonStaleTerm, pair.ReasonStaleEpoch, pair.ReasonChangeUndecided,
-		"SESSION_REPLACED":
+		"SESSION_REPLACED", reasonCut:
 		return codes.Aborted
 	case "TOO_MANY_SESSIONS":
 		return codes.ResourceExhausted

@@ -47,7 +47,7 @@ func forLeader(method string, req any) bool {
 // reads says whether a call changes nothing, so that it may be repeated after any failure of the way.
 func reads(method string) bool {
 	name := method[strings.LastIndexByte(method, '/')+1:]
-	for _, prefix := range []string{"Get", "List", "Watch", "Explain"} {
+	for _, prefix := range []string{"Get", "List", "Watch", "Explain", "Snapshot"} {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}
@@ -102,22 +102,27 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	}
 	ctx, cancel := s.untilStop(ss.Context())
 	defer cancel()
+	// A snapshot is one file: it cannot go on with what another leader has.
+	whole := func(err error) error {
+		if replay.sent > 0 && unheard(err) && info.FullMethod == witnessv1.WitnessService_Snapshot_FullMethodName {
+			return s.refused(&pair.Refusal{Reason: reasonCut, Detail: "the leader was lost", Do: "take the backup again"}, "")
+		}
+		return err
+	}
 	for {
 		sent := replay.sent
 		err := s.atLeader(ctx, info.FullMethod, func() error {
-			return handler(srv, replay)
+			return whole(handler(srv, replay))
 		}, func(ctx context.Context, conn *grpc.ClientConn) error {
-			return proxy(ctx, conn, info.FullMethod, replay)
+			return whole(proxy(ctx, conn, info.FullMethod, replay))
 		})
-		// A stream that brought something has a right to as much patience as a new one. A snapshot is one file:
-		// it cannot go on with what another leader has.
 		select {
 		case <-s.stopping:
 			return s.stopped()
 		default:
 		}
-		if err == nil || !unheard(err) || replay.sent == sent ||
-			info.FullMethod == witnessv1.WitnessService_Snapshot_FullMethodName {
+		// A stream that brought something has a right to as much patience as a new one.
+		if err == nil || !unheard(err) || replay.sent == sent {
 			return err
 		}
 	}
@@ -173,7 +178,8 @@ func (s *Server) pass(
 	case err == nil, reasonOf(err) != "", ctx.Err() != nil, status.Code(err) != codes.Unavailable:
 		return err
 	case reads(method):
-		return s.refused(&pair.Refusal{Reason: reasonNoLeader, Detail: "the leader " + leader + " was lost", Do: "try again"}, "")
+		return s.refused(&pair.Refusal{Reason: reasonNoLeader,
+			Detail: "the leader " + leader + " was lost", Do: "try again"}, "")
 	default:
 		return s.failure(ErrOutcomeUnknown, "")
 	}

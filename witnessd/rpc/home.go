@@ -28,22 +28,20 @@ func (s *Server) keepHome(ctx context.Context) {
 
 // settle makes a home the present one until it is gone.
 func (s *Server) settle(ctx context.Context, h home) {
-	s.log.Debug("sessions moved", "sessions", s.lobby.count())
+	s.log.DebugContext(ctx, "sessions moved", "sessions", s.lobby.count())
 	s.lobby.move(h)
-	s.serving(true)
 	select {
 	case <-h.gone():
 	case <-ctx.Done():
 	}
 	s.lobby.move(nil)
-	s.serving(false)
 }
 
 // relayTo carries the sessions to a leader for as long as it leads.
 func (s *Server) relayTo(ctx context.Context, leader string) {
 	conn, err := s.peers.ready(ctx, leader)
 	if err != nil {
-		s.log.Debug("leader not reached", "leader", leader, "error", err)
+		s.log.DebugContext(ctx, "leader not reached", "leader", leader, "error", err)
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -56,7 +54,7 @@ func (s *Server) relayTo(ctx context.Context, leader string) {
 	parts.Go(func() {
 		defer close(r.done)
 		err := r.run(ctx, conn, s.node, accepted)
-		s.log.Debug("relay ended", "leader", leader, "error", err)
+		s.log.DebugContext(ctx, "relay ended", "leader", leader, "error", err)
 	})
 	parts.Go(func() { s.watchLeader(ctx, cancel, leader) })
 	select {

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/witnessd/witnessd/witnessd/pair"
 )
@@ -24,6 +25,8 @@ const (
 	sessionRoom = 16      // answers that wait for one slow session
 	relayRoom   = 10_000  // heartbeats and answers that wait for one slow relay
 	pairsAtOnce = 200     // of one message of a watch
+	maxBeat     = 1 << 20 // bytes of one heartbeat
+	batchSize   = 1 << 20 // bytes of a relay's batch, roughly: with one more heartbeat it is still below maxMessage
 	snapshotRun = 256 << 10
 )
 
@@ -87,6 +90,22 @@ func checkAddress(what, s string) *pair.Refusal {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil || host == "" || port == "" || len(s) > maxWord {
 		return badRequest("give it as host:port", "%s %q is not valid", what, s)
+	}
+	return nil
+}
+
+// batches calls send with pieces of all that are not much larger than batchSize, until it fails.
+func batches[M proto.Message](all []M, send func([]M) error) error {
+	start, size := 0, 0
+	for i, m := range all {
+		size += proto.Size(m)
+		if size < batchSize && i < len(all)-1 {
+			continue
+		}
+		if err := send(all[start : i+1]); err != nil {
+			return err
+		}
+		start, size = i+1, 0
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -25,6 +26,9 @@ type peers struct {
 	closed bool
 }
 
+// errClosing: this node is being stopped, or the other one was removed.
+var errClosing = errors.New("the connection is being closed")
+
 // reach bounds how long one attempt to reach a node may take: a call that waits for a leader tries again.
 const reach = 500 * time.Millisecond
 
@@ -39,7 +43,7 @@ func (p *peers) ready(ctx context.Context, node string) (*grpc.ClientConn, error
 	conn.Connect()
 	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
 		if state == connectivity.Shutdown {
-			return nil, fmt.Errorf("connect to node %s: %w", node, grpc.ErrClientConnClosing)
+			return nil, fmt.Errorf("connect to node %s: %w", node, errClosing)
 		}
 		if !conn.WaitForStateChange(ctx, state) {
 			return nil, fmt.Errorf("connect to node %s: %w", node, ctx.Err())
@@ -53,9 +57,9 @@ func (p *peers) conn(address string) (*grpc.ClientConn, error) {
 	defer p.mu.Unlock()
 	switch conn := p.conns[address]; {
 	case p.closed:
-		return nil, grpc.ErrClientConnClosing
+		return nil, errClosing
 	case address == "":
-		return nil, fmt.Errorf("its API address is not known")
+		return nil, errors.New("its API address is not known")
 	case conn != nil:
 		return conn, nil
 	}

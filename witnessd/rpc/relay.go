@@ -110,12 +110,11 @@ func (r *relay) run(ctx context.Context, conn grpc.ClientConnInterface, node str
 			case <-stream.Context().Done():
 				return
 			}
-			for batch := r.take(); len(batch) > 0; {
-				n := min(len(batch), batchLimit)
-				if stream.Send(&witnessv1.RelayRequest{Requests: batch[:n]}) != nil {
-					return
-				}
-				batch = batch[n:]
+			err := batches(r.take(), func(batch []*witnessv1.RelayedRequest) error {
+				return stream.Send(&witnessv1.RelayRequest{Requests: batch})
+			})
+			if err != nil {
+				return
 			}
 		}
 	})
@@ -130,9 +129,6 @@ func (r *relay) run(ctx context.Context, conn grpc.ClientConnInterface, node str
 	}
 }
 
-// batchLimit keeps a message far below maxMessage: a heartbeat has some hundred bytes for each pair.
-const batchLimit = 500
-
 func (r *relay) deliver(m *witnessv1.RelayedResponse) {
 	r.mu.Lock()
 	s := r.sessions[m.GetSession()]
@@ -142,7 +138,7 @@ func (r *relay) deliver(m *witnessv1.RelayedResponse) {
 	}
 	switch said := m.GetMessage().(type) {
 	case *witnessv1.RelayedResponse_Answer:
-		s.answer(said.Answer)
+		s.relayed(said.Answer)
 	case *witnessv1.RelayedResponse_Nudge:
 		s.Nudge()
 	case *witnessv1.RelayedResponse_End:

@@ -95,18 +95,13 @@ func (c *carried) flush(stream grpc.BidiStreamingServer[witnessv1.RelayRequest, 
 	batch := c.batch
 	c.batch = nil
 	c.mu.Unlock()
-	for len(batch) > 0 {
-		n := min(len(batch), batchLimit)
-		m := &witnessv1.RelayResponse{Responses: make([]*witnessv1.RelayedResponse, 0, n)}
-		for _, response := range batch[:n] {
-			m.Responses = append(m.Responses, response.message())
-		}
-		if err := stream.Send(m); err != nil {
-			return err
-		}
-		batch = batch[n:]
+	responses := make([]*witnessv1.RelayedResponse, 0, len(batch))
+	for _, response := range batch {
+		responses = append(responses, response.message())
 	}
-	return nil
+	return batches(responses, func(part []*witnessv1.RelayedResponse) error {
+		return stream.Send(&witnessv1.RelayResponse{Responses: part})
+	})
 }
 
 func (r *carriedResponse) message() *witnessv1.RelayedResponse {
@@ -167,7 +162,7 @@ func (c *carried) begin(ctx context.Context, number uint64, hello *witnessv1.Hel
 	case err == nil:
 		s.seat = seat
 	default:
-		c.log.Debug("session not taken over", "host", string(agent.Host), "error", err)
+		c.log.DebugContext(ctx, "session not taken over", "host", string(agent.Host), "error", err)
 	}
 }
 

@@ -103,7 +103,7 @@ func New(o Options) *Server {
 	witnessv1.RegisterRelayServiceServer(s.grpc, relayService{Server: s})
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
-	s.serving(false)
+	s.report(false)
 	return s
 }
 
@@ -111,6 +111,7 @@ func New(o Options) *Server {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, s.cancel = context.WithCancel(ctx)
 	s.work.Go(func() { s.keepHome(ctx) })
+	s.work.Go(func() { s.watchHealth(ctx) })
 	return s.grpc.Serve(l)
 }
 
@@ -118,7 +119,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) Stop() {
 	s.once.Do(func() {
 		close(s.stopping)
-		s.serving(false)
 		hurry := time.AfterFunc(patience, s.grpc.Stop)
 		s.grpc.GracefulStop()
 		hurry.Stop()
@@ -134,7 +134,7 @@ func (s *Server) Stop() {
 func (s *Server) Sessions() int { return s.lobby.count() }
 
 // Ready says whether agents and operators get answers by this node.
-func (s *Server) Ready() bool { return s.lobby.current() != nil }
+func (s *Server) Ready() bool { return s.lobby.current() != nil && s.group.Leader() != "" }
 
 // untilStop is ctx, but it ends when this node is being stopped.
 func (s *Server) untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -185,15 +185,35 @@ func (s *Server) asOf(stale bool) *witnessv1.AsOf {
 	return m
 }
 
-// serving tells health checkers whether agents and operators get answers by this node. The service of the
+// report tells health checkers whether agents and operators get answers by this node. The service of the
 // witness itself answers always.
-func (s *Server) serving(yes bool) {
+func (s *Server) report(ready bool) {
 	status := healthv1.HealthCheckResponse_NOT_SERVING
-	if yes {
+	if ready {
 		status = healthv1.HealthCheckResponse_SERVING
 	}
 	s.health.SetServingStatus("", status)
 	s.health.SetServingStatus(witnessv1.AgentService_ServiceDesc.ServiceName, status)
 	s.health.SetServingStatus(witnessv1.AdminService_ServiceDesc.ServiceName, status)
 	s.health.SetServingStatus(witnessv1.WitnessService_ServiceDesc.ServiceName, healthv1.HealthCheckResponse_SERVING)
+}
+
+// watchHealth keeps that report true until ctx ends.
+func (s *Server) watchHealth(ctx context.Context) {
+	ticker := time.NewTicker(again)
+	defer ticker.Stop()
+	for said := false; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.stopping:
+			s.report(false)
+			return
+		case <-ticker.C:
+		}
+		if ready := s.Ready(); ready != said {
+			s.report(ready)
+			said = ready
+		}
+	}
 }

@@ -14,33 +14,39 @@ type session struct {
 	number uint64
 	agent  Agent
 
-	out    chan *witnessv1.SessionResponse
-	nudged chan struct{} // has room for one: two nudges are one
-	ended  chan struct{} // closed when the witness ends the session
+	out    chan func() *witnessv1.SessionResponse // called by the sender: the office must not be kept waiting
+	nudged chan struct{}                          // has room for one: two nudges are one
+	ended  chan struct{}                          // closed when the witness ends the session
 	once   sync.Once
 	why    *pair.Refusal // set before ended is closed
 }
 
 func newSession(number uint64, agent Agent) *session {
 	return &session{
-		number: number, agent: agent, out: make(chan *witnessv1.SessionResponse, sessionRoom),
+		number: number, agent: agent, out: make(chan func() *witnessv1.SessionResponse, sessionRoom),
 		nudged: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 }
 
 // send drops what finds no room: an agent that does not read will ask again when it does.
-func (s *session) send(m *witnessv1.SessionResponse) {
+func (s *session) send(message func() *witnessv1.SessionResponse) {
 	select {
-	case s.out <- m:
+	case s.out <- message:
 	default:
 	}
 }
 
 // Answer, Nudge and End make a session the outlet of its seat.
-func (s *session) Answer(a Answer) { s.answer(fromAnswer(s.agent.Host, a)) }
+func (s *session) Answer(a Answer) {
+	s.send(func() *witnessv1.SessionResponse { return answered(fromAnswer(s.agent.Host, a)) })
+}
 
-func (s *session) answer(a *witnessv1.Answer) {
-	s.send(&witnessv1.SessionResponse{Message: &witnessv1.SessionResponse_Answer{Answer: a}})
+func (s *session) relayed(a *witnessv1.Answer) {
+	s.send(func() *witnessv1.SessionResponse { return answered(a) })
+}
+
+func answered(a *witnessv1.Answer) *witnessv1.SessionResponse {
+	return &witnessv1.SessionResponse{Message: &witnessv1.SessionResponse_Answer{Answer: a}}
 }
 
 func (s *session) Nudge() {

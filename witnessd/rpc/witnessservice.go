@@ -171,8 +171,7 @@ func (w witnessService) groupFailure(err error) error {
 			return w.failure(err, "")
 		}
 	}
-	var refusal *pair.Refusal
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*pair.Refusal](err); ok {
 		return w.refused(refusal, "")
 	}
 	return w.refused(&pair.Refusal{Reason: reasonGroup, Detail: err.Error()}, "")

@@ -140,6 +140,9 @@ func (i *inspection) look(dir string) (kv.Info, error) {
 	if key != i.key {
 		i.info, i.err = kv.Inspect(dir)
 		i.key = key
+		if i.err != nil && !errors.Is(i.err, kv.ErrForeign) {
+			i.key = "" // What failed to be read may be readable at the next look.
+		}
 	}
 	return i.info, i.err
 }
@@ -154,6 +157,7 @@ func fingerprint(dir string) (string, error) {
 		return "", fmt.Errorf("read data directory: %w", err)
 	}
 	var text strings.Builder
+	text.WriteString("files: ") // An empty directory is not the same as none looked at yet.
 	for _, entry := range entries {
 		if stat, err := entry.Info(); err == nil {
 			fmt.Fprintf(&text, "%s:%d:%d ", entry.Name(), stat.Size(), stat.ModTime().UnixNano())

@@ -23,6 +23,9 @@ var errGone = errors.New("demodb ended")
 
 // start runs demodb detached and returns when it answers. It comes up as a mirror.
 func (e *Engine) start(ctx context.Context) (*process, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	if err := os.MkdirAll(e.cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)
 	}

@@ -1,0 +1,196 @@
+//go:build linux
+
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/witnessd/witnessd/agent/engine"
+)
+
+var _ engine.Engine = (*Engine)(nil)
+
+// Engine drives one PostgreSQL instance.
+type Engine struct {
+	cfg  Config
+	log  *slog.Logger
+	bin  string
+	user osUser
+
+	exits    chan engine.Exit
+	watchers sync.WaitGroup
+	turn     chan struct{} // held by the one call that may change the instance
+	looking  *session      // Observe's connection
+	acting   *session      // the connection of the call that holds the turn
+	lookTurn chan struct{} // one look at a time, also when the disk hangs under it
+
+	// adopting is held while a server becomes the current run, so that Observe does not adopt a server
+	// that the engine is just starting.
+	adopting sync.Mutex
+
+	mu       sync.Mutex // guards what follows; never held while waiting
+	closed   bool
+	current  *run
+	cancel   context.CancelCauseFunc // of the call that holds the turn
+	fencing  int                     // calls of Fence that have not returned
+	receiver string                  // the mirror's name, once a peer was named
+	proof    holdProof
+	step     string // what a long Follow is doing
+	timeline knownTimeline
+	checked  checkedConfig
+
+	control      control
+	controlStamp string
+}
+
+// New prepares to drive an instance. It changes nothing, on disk or in a running server: an agent that only
+// observes must leave no trace.
+func New(cfg Config, logger *slog.Logger) (*Engine, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("configuration of the postgres engine: %w", err)
+	}
+	user, err := lookUser(cfg.OSUser)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.BinDir == "" {
+		if cfg.BinDir, err = FindBinaries(); err != nil {
+			return nil, err
+		}
+	}
+	for _, program := range []string{"postgres", "pg_controldata", "pg_basebackup", "pg_rewind"} {
+		if _, err := os.Stat(filepath.Join(cfg.BinDir, program)); err != nil {
+			return nil, fmt.Errorf("bin_dir: %w; install PostgreSQL's server package there", err)
+		}
+	}
+	if cfg.DataDir, err = resolve(cfg.DataDir); err != nil {
+		return nil, fmt.Errorf("data_dir: %w", err)
+	}
+	if cfg.Advertise == "" {
+		cfg.Advertise = cfg.Listen
+	}
+	if cfg.LogFile == "" {
+		cfg.LogFile = cfg.DataDir + ".log"
+	}
+	e := &Engine{
+		cfg: cfg, log: logger, bin: cfg.BinDir, user: user,
+		exits:    make(chan engine.Exit, exitQueue),
+		turn:     make(chan struct{}, 1),
+		lookTurn: make(chan struct{}, 1),
+	}
+	e.looking, e.acting = newSession(e), newSession(e)
+	if _, err := e.server(); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// resolve follows links: a server's processes are recognized by the data directory's true name.
+func resolve(dir string) (string, error) {
+	target, err := filepath.EvalSymlinks(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return target, err
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
+	if err != nil {
+		return "", fmt.Errorf("its parent must exist: %w", err)
+	}
+	return filepath.Join(parent, filepath.Base(dir)), nil
+}
+
+// Kind names the engine.
+func (e *Engine) Kind() string { return "postgres" }
+
+// Address is where clients and the partner reach the instance.
+func (e *Engine) Address() string { return e.cfg.Advertise }
+
+// Exits tells of servers that ended without the agent's asking.
+func (e *Engine) Exits() <-chan engine.Exit { return e.exits }
+
+// Close lets go of the instance and leaves it running as it is. The caller has ended its other calls.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	e.closed = true
+	r := e.current
+	e.mu.Unlock()
+	if r != nil {
+		_ = r.handle.Close() // Ends its watcher; an error means that it has ended already.
+	}
+	e.watchers.Wait()
+	//nolint:forbidigo // An interface without a context; each connection is given 100 ms to say goodbye.
+	ctx := context.Background()
+	e.looking.close(ctx)
+	e.acting.close(ctx)
+	return nil
+}
+
+// call runs work as the only call that changes the instance, and ends it when Fence is called.
+func (e *Engine) call(ctx context.Context, doing string, work func(context.Context) error) error {
+	select {
+	case e.turn <- struct{}{}:
+		defer func() { <-e.turn }()
+	case <-ctx.Done():
+		return fmt.Errorf("%s: wait for the call before: %w", doing, context.Cause(ctx))
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	e.mu.Lock()
+	closed, fencing := e.closed, e.fencing > 0
+	e.cancel = cancel
+	e.mu.Unlock()
+	defer func() {
+		e.mu.Lock()
+		e.cancel = nil
+		e.step = ""
+		e.mu.Unlock()
+	}()
+	switch {
+	case closed:
+		return fmt.Errorf("%s: the engine is closed", doing)
+	case fencing:
+		return fmt.Errorf("%s: %w", doing, engine.ErrFenced)
+	}
+	err := work(ctx)
+	if errors.Is(context.Cause(ctx), engine.ErrFenced) {
+		// Whatever work has reached, Fence has undone it or is about to.
+		if err != nil && !errors.Is(err, engine.ErrFenced) {
+			return fmt.Errorf("%s: %w: %w", doing, engine.ErrFenced, err)
+		}
+		return fmt.Errorf("%s: %w", doing, engine.ErrFenced)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return nil
+}
+
+// named remembers the mirror's name, by which Observe finds its row.
+func (e *Engine) named(peer engine.Peer) string {
+	name := receiverName(peer.Pair)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.receiver = name
+	return name
+}
+
+// listenHost and listenPort are the two halves of the listen address, as PostgreSQL's settings want them.
+func (e *Engine) listenHost() string {
+	host, _, _ := net.SplitHostPort(e.cfg.Listen) // Validate has split it before.
+	if host == "" {
+		return "*"
+	}
+	return host
+}
+
+func (e *Engine) listenPort() string {
+	_, port, _ := net.SplitHostPort(e.cfg.Listen)
+	return port
+}

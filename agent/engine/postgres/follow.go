@@ -1,0 +1,316 @@
+//go:build linux
+
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/witnessd/witnessd/agent/engine"
+)
+
+// Follow makes the instance a running mirror of its peer, by the first of three ways that can work: attach,
+// rewind, clone.
+func (e *Engine) Follow(ctx context.Context, peer engine.Peer, progress func(engine.Progress)) error {
+	f := &following{Engine: e, peer: peer, receiver: e.named(peer), progress: progress}
+	return e.call(ctx, "follow "+peer.Host, f.follow)
+}
+
+// following is one call of Follow.
+type following struct {
+	*Engine
+	peer     engine.Peer
+	receiver string
+	conninfo string
+	progress func(engine.Progress)
+	// own is this host's configuration, read before anything replaces it.
+	own ownConfig
+	// timeline is the primary's.
+	timeline uint32
+}
+
+// tell reports a step, and shows it in State.
+func (f *following) tell(p engine.Progress) {
+	step := p.Step
+	if p.Total > 0 {
+		step = fmt.Sprintf("%s %d %%", step, 100*p.Done/p.Total)
+	}
+	if p.Detail != "" {
+		step += " (" + p.Detail + ")"
+	}
+	f.mu.Lock()
+	f.Engine.step = step
+	f.mu.Unlock()
+	if f.progress != nil {
+		f.progress(p)
+	}
+}
+
+func (f *following) follow(ctx context.Context) error {
+	var err error
+	if f.conninfo, err = f.receiverConninfo(ctx, f.peer.Address, f.receiver); err != nil {
+		return err
+	}
+	if done, err := f.already(ctx); err != nil || done {
+		return err
+	}
+	up, err := f.askUpstream(ctx, f.peer)
+	if err != nil {
+		return err
+	}
+	defer up.close(ctx)
+	f.timeline = up.end.timeline
+	if err := f.finishSwap(); err != nil {
+		return err
+	}
+	data, why := f.data()
+	if data == engine.DataUnknown {
+		return fmt.Errorf("%w: %s", engine.ErrForeign, why)
+	}
+	if data != engine.DataEmpty && exists(f.path("global/pg_control")) {
+		own, err := f.readControl(ctx, f.cfg.DataDir)
+		if err != nil {
+			return err
+		}
+		if own.systemID != up.systemID {
+			return fmt.Errorf("%w: this host holds database system %s, %s serves %s; move the data "+
+				"directory away if it is not needed", engine.ErrForeign, own.systemID, f.peer.Host, up.systemID)
+		}
+	}
+	if err := up.ensureSlot(ctx, f.receiver); err != nil {
+		return fmt.Errorf("keep the log at %s: %w", f.peer.Host, err)
+	}
+	if f.own, err = readOwnConfig(f.cfg.DataDir); err != nil {
+		return err
+	}
+	switch {
+	case data == engine.DataEmpty:
+		return f.clone(ctx, "the data directory is empty")
+	case data == engine.DataPresent:
+		return f.rejoin(ctx, up)
+	case exists(f.path(incompleteFile)):
+		return f.finish(ctx)
+	default:
+		return f.clone(ctx, why)
+	}
+}
+
+// already says whether the instance follows this very peer, so that nothing need be done.
+func (f *following) already(ctx context.Context) (bool, error) {
+	r, err := f.server()
+	if err != nil || r == nil || !r.managed {
+		return false, err
+	}
+	const sql = `select current_setting('primary_conninfo'), current_setting('primary_slot_name'),
+		exists (select from pg_stat_wal_receiver where status = 'streaming')
+		from (select pg_is_in_recovery() as recovering) r where recovering`
+	rows, err := f.acting.query(ctx, r, sql)
+	if errors.Is(err, errNotReady) {
+		return false, nil
+	}
+	if err != nil || len(rows) == 0 {
+		return false, err
+	}
+	return rows[0].text(0) == f.conninfo && rows[0].text(1) == f.receiver && rows[0].true(2), nil
+}
+
+// finish goes on with a clone or rewind that is whole and has not received what makes it consistent.
+func (f *following) finish(ctx context.Context) error {
+	r, err := f.server()
+	if err != nil {
+		return err
+	}
+	if r != nil {
+		// Its upstream may be another, and a copy that is not consistent cannot be asked.
+		if err := f.stopServer(ctx, r); err != nil {
+			return err
+		}
+	}
+	if r, err = f.launch(ctx, runSettings{upstream: f.conninfo, slot: f.receiver}); err != nil {
+		return err
+	}
+	if err = f.stream(ctx, r); err == nil || errors.Is(err, errSlow) || ctx.Err() != nil {
+		return err
+	}
+	return f.clone(ctx, "the last one cannot be used: "+err.Error())
+}
+
+// rejoin brings a database that was part of the pair back, by the shortest way.
+func (f *following) rejoin(ctx context.Context, up *upstream) error {
+	r, err := f.asCopy(ctx)
+	if err != nil {
+		return err
+	}
+	own, segmentSize, err := f.ownLog(ctx, r)
+	if err != nil {
+		return err
+	}
+	// Again, because the own log may have grown from it since.
+	if err := up.learn(ctx); err != nil {
+		return fmt.Errorf("ask %s: %w", f.peer.Host, err)
+	}
+	rel := relate(own, up.log)
+	f.log.InfoContext(ctx, "own log compared with the primary's", slog.String("own_end", own.end().String()),
+		slog.String("primary_end", up.end.String()), slog.String("common", rel.common.String()),
+		slog.Uint64("to_discard", rel.discard))
+	err = f.sameTail(ctx, up, own, rel.common.at, segmentSize)
+	switch {
+	case errors.Is(err, errOtherBytes), errors.Is(err, errLogGone):
+		return f.clone(ctx, err.Error())
+	case err != nil && rel.parted && ctx.Err() == nil:
+		// The own log does not reach back to where the logs part, and pg_rewind would need it too.
+		return f.clone(ctx, err.Error())
+	case err != nil:
+		return err
+	case !rel.parted:
+		return f.attach(ctx, r)
+	case rel.sameTimeline:
+		return f.clone(ctx, "this host has log that the primary does not have on the same timeline")
+	case !f.cfg.Rejoin.AllowRewind:
+		return f.clone(ctx, "rejoin.allow_rewind is false")
+	}
+	err = f.rewind(ctx, r, own.end(), rel)
+	if err == nil || ctx.Err() != nil || errors.Is(err, errSlow) {
+		return err
+	}
+	f.log.WarnContext(ctx, "rewind did not succeed", slog.Any("error", err))
+	return f.clone(ctx, "no rewind: "+err.Error())
+}
+
+// asCopy makes the instance run as a copy; a primary is stopped first. Its start replays what a crash left in
+// the log, so that the end of the log is known.
+func (f *following) asCopy(ctx context.Context) (*run, error) {
+	r, err := f.running(ctx)
+	if err != nil {
+		return nil, err
+	}
+	recovering, err := f.inRecovery(ctx, r)
+	if err != nil || recovering {
+		return r, err
+	}
+	if err := f.stopServer(ctx, r); err != nil {
+		return nil, err
+	}
+	return f.running(ctx)
+}
+
+// ownLog is the lineage of the instance's own log.
+func (f *following) ownLog(ctx context.Context, r *run) (lineage, uint64, error) {
+	id, err := f.identifySelf(ctx, r)
+	if err != nil {
+		return nil, 0, err
+	}
+	history := ""
+	if id.end.timeline > 1 {
+		text, err := os.ReadFile(f.path(fmt.Sprintf("pg_wal/%08X.history", id.end.timeline)))
+		if err != nil {
+			return nil, 0, fmt.Errorf("read the own history: %w", err)
+		}
+		history = string(text)
+	}
+	own, err := newLineage(history, id.end)
+	if err != nil {
+		return nil, 0, err
+	}
+	c, err := f.readControl(ctx, f.cfg.DataDir)
+	return own, c.segmentSize, err
+}
+
+// attach lets a running copy receive from where it is.
+func (f *following) attach(ctx context.Context, r *run) error {
+	f.tell(engine.Progress{Step: "attach"})
+	s := runSettings{commits: heldForNobody, upstream: f.conninfo, slot: f.receiver}
+	if err := f.apply(ctx, r, s); err != nil {
+		return err
+	}
+	return f.stream(ctx, r)
+}
+
+// streamPatience is how long a mirror may take to receive its first change: longer than a sender that lost
+// its mirror holds the slot (wal_sender_timeout).
+const streamPatience = 15 * time.Second
+
+var (
+	// errSlow says that nothing is wrong but the time that it takes.
+	errSlow = errors.New("no changes have come yet; see the server's log, and call again")
+	// errUnfinished is a copy that is not consistent and receives nothing that would make it so.
+	errUnfinished = errors.New("the copy is not consistent and nothing comes to make it so")
+)
+
+// stream waits until the copy is consistent and changes stream in, and then removes what only a primary or
+// an unfinished copy needs.
+func (f *following) stream(ctx context.Context, r *run) error {
+	if err := f.consistent(ctx, r); err != nil {
+		return err
+	}
+	files, err := openStore(f.cfg.DataDir, f.user)
+	if err != nil {
+		return err
+	}
+	defer files.close()
+	if err := files.remove(incompleteFile); err != nil {
+		return err
+	}
+	if err := f.awaitChanges(ctx, r); err != nil {
+		return err
+	}
+	// A mirror's own slots, from its time as a primary, would keep its log until its disk is full.
+	_, err = f.acting.query(ctx, r, `select pg_drop_replication_slot(slot_name) from pg_replication_slots
+		where slot_name like 'witness\_%' and slot_type = 'physical' and not active`)
+	if err != nil {
+		return fmt.Errorf("drop the slots of a former primary: %w", err)
+	}
+	return nil
+}
+
+// consistent waits until the server lets readers in, for as long as it receives what it lacks.
+func (f *following) consistent(ctx context.Context, r *run) error {
+	for {
+		waiting, cancel := context.WithTimeoutCause(ctx, streamPatience, errUnfinished)
+		err := f.awaitReady(waiting, r)
+		cancel()
+		if err == nil || ctx.Err() != nil || !r.alive() || !f.receiving() {
+			return err
+		}
+		f.tell(engine.Progress{Step: "catch-up", Detail: "until the copy is consistent"})
+	}
+}
+
+// receiving says whether a receiver is at work in a server that cannot be asked yet: by its title.
+func (f *following) receiving() bool {
+	found, err := serverProcesses(f.cfg.DataDir)
+	return err == nil && slices.ContainsFunc(found.children, func(p process) bool {
+		line, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/cmdline")
+		return err == nil && strings.HasPrefix(string(line), "postgres: walreceiver streaming")
+	})
+}
+
+// awaitChanges waits until the receiver is connected and on the primary's timeline: one that still fetches
+// the end of an older one breaks off there once more.
+func (f *following) awaitChanges(ctx context.Context, r *run) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, streamPatience, errSlow)
+	defer cancel()
+	for {
+		rows, err := f.acting.query(ctx, r,
+			"select from pg_stat_wal_receiver where status = 'streaming' and received_tli >= $1::int",
+			strconv.FormatUint(uint64(f.timeline), 10))
+		if err == nil && len(rows) == 1 {
+			f.tell(engine.Progress{Step: "catch-up"})
+			return nil
+		}
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		if err := pause(ctx); err != nil {
+			return fmt.Errorf("wait for changes from %s: %w; its log ends with: %s",
+				f.peer.Host, err, f.lastLog())
+		}
+	}
+}

@@ -1,0 +1,186 @@
+//go:build linux
+
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The restart gate (rule R10): what lies in the data directory so that a server which anybody starts comes
+// up as a copy, and acknowledges no commit even if somebody promotes it.
+
+// path is a file of the data directory.
+func (e *Engine) path(name string) string { return filepath.Join(e.cfg.DataDir, name) }
+
+// adminFile is the administrator's configuration.
+func (e *Engine) adminFile() string {
+	if e.cfg.ConfigFile != "" {
+		return e.cfg.ConfigFile
+	}
+	return e.path("postgresql.conf")
+}
+
+// assureGate puts the gate in place where it is not, durably. Nothing that lets a commit be acknowledged
+// happens before it has returned nil.
+func (e *Engine) assureGate() error {
+	files, err := openStore(e.cfg.DataDir, e.user)
+	if err != nil {
+		return fmt.Errorf("put the restart gate in place: %w", err)
+	}
+	defer files.close()
+	if err := e.fillGate(files); err != nil {
+		return fmt.Errorf("put the restart gate in place: %w", err)
+	}
+	return nil
+}
+
+func (e *Engine) fillGate(files *store) error {
+	if !files.has(standbySignal) {
+		if err := files.write(standbySignal, nil, 0o600, true); err != nil {
+			return err
+		}
+	}
+	if err := files.mkdir(agentDir); err != nil {
+		return err
+	}
+	if err := files.ensure(restFile, []byte(restText())); err != nil {
+		return err
+	}
+	if err := e.assureInclude(files); err != nil {
+		return err
+	}
+	return e.assureOpts(files)
+}
+
+// assureInclude appends the agent's line to the administrator's configuration unless it is there.
+func (e *Engine) assureInclude(files *store) error {
+	if e.cfg.ConfigFile != "" {
+		line := includeLine(e.path(restFile))
+		text, err := os.ReadFile(e.cfg.ConfigFile)
+		if err != nil || hasLine(text, line) {
+			return err
+		}
+		return appendLine(e.cfg.ConfigFile, line)
+	}
+	const name = "postgresql.conf"
+	line := includeLine(restFile) // Relative to the file that has the line.
+	text, err := files.root.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("read the configuration; if it is elsewhere, set config_file: %w", err)
+	}
+	if hasLine(text, line) {
+		return nil
+	}
+	info, err := files.root.Stat(name)
+	if err != nil {
+		return fmt.Errorf("read the configuration: %w", err)
+	}
+	return files.write(name, append(text, "\n"+line+"\n"...), info.Mode().Perm(), true)
+}
+
+func hasLine(text []byte, line string) bool {
+	for have := range strings.Lines(string(text)) {
+		if strings.TrimRight(have, "\r\n") == line {
+			return true
+		}
+	}
+	return false
+}
+
+// appendLine adds to a file outside the data directory in place: its owner and rights are its own affair.
+func appendLine(name, line string) error {
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return fmt.Errorf("add the agent's include line: %w", err)
+	}
+	_, err = f.WriteString("\n" + line + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("add the agent's include line to %s: %w", name, err)
+	}
+	return nil
+}
+
+// assureOpts rewrites the command line that "pg_ctl restart" would repeat. The server writes it at its
+// start, with the agent's config_file, under which commits may be released later.
+func (e *Engine) assureOpts(files *store) error {
+	line := filepath.Join(e.bin, "postgres") + ` "-D" "` + e.cfg.DataDir + `"`
+	if e.cfg.ConfigFile != "" {
+		line += ` "-c" "config_file=` + e.cfg.ConfigFile + `"`
+	}
+	have, err := files.root.ReadFile("postmaster.opts")
+	if errors.Is(err, fs.ErrNotExist) || err == nil && string(have) == line+"\n" {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read postmaster.opts: %w", err)
+	}
+	return files.write("postmaster.opts", []byte(line+"\n"), 0o600, true)
+}
+
+// checkedConfig is a configuration that was asked for its effect.
+type checkedConfig struct {
+	stamp string // the files' identities and times
+	err   error
+}
+
+// checkRest asks PostgreSQL itself what a start without the agent would do with commits. Somebody may have
+// overridden the rest file: after its include line, or with ALTER SYSTEM. Asked again only when the files
+// have changed, because Promote has no time for it.
+func (e *Engine) checkRest(ctx context.Context) error {
+	stamp := e.configStamp()
+	e.mu.Lock()
+	checked := e.checked
+	e.mu.Unlock()
+	if checked.stamp == stamp {
+		return checked.err
+	}
+	args := []string{"-D", e.cfg.DataDir, "-C", "synchronous_standby_names"}
+	if e.cfg.ConfigFile != "" {
+		args = append(args, "-c", "config_file="+e.cfg.ConfigFile)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	out, err := e.output(ctx, "postgres", args...)
+	if err != nil {
+		return fmt.Errorf("ask what a start without the agent would do: %w", err)
+	}
+	if got := strings.TrimRight(out, "\n"); got != heldForNobody {
+		err = fmt.Errorf("a start without the agent would have synchronous_standby_names = '%s', so it "+
+			"could acknowledge commits without the mirror; run ALTER SYSTEM RESET synchronous_standby_names "+
+			"and keep the agent's include the last line of %s", got, e.adminFile())
+	}
+	e.mu.Lock()
+	e.checked = checkedConfig{stamp: stamp, err: err}
+	e.mu.Unlock()
+	return err
+}
+
+// configStamp changes whenever one of the files that a plain start reads is written.
+func (e *Engine) configStamp() string {
+	var b strings.Builder
+	for _, name := range []string{e.adminFile(), e.path("postgresql.auto.conf"), e.path(restFile)} {
+		info, err := os.Stat(name)
+		if err != nil {
+			fmt.Fprintf(&b, "%v;", err)
+			continue
+		}
+		fmt.Fprintf(&b, "%d %d;", info.ModTime().UnixNano(), info.Size())
+	}
+	return b.String()
+}
+
+// lastCheck is what checkRest found last, for Observe, which must not run programs.
+func (e *Engine) lastCheck() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.checked.err
+}

@@ -1,0 +1,210 @@
+package protocol
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/witnessd/witnessd/agent/hold"
+)
+
+// database is a replicated log with the behaviour that agent/engine asks for, and with the faults that a real
+// one has: it can hang, lag as a mirror, lose its data, and be interrupted half way through a clone.
+type database struct {
+	h       *host
+	data    bool // there is a whole copy; false: nothing, or a clone that did not finish
+	system  string
+	running bool
+	primary bool
+	run     int
+	log     []int // the ids of the writes, in order
+	done    int   // how many of them were acknowledged or need not be
+	held    bool
+	peer    string // the host whose copy a held commit waits for
+
+	following bool
+	upstream  string
+	stalled   time.Duration // as a mirror it takes nothing in until then
+	draining  bool          // hands over: takes no new writes
+	hung      bool          // answers nobody, and commits nothing
+}
+
+// mirror is the copy that receives this primary's changes right now; nil if none does.
+func (d *database) mirror() *database {
+	p := d.h.w.hosts[d.peer]
+	if p == nil || !d.running || !d.primary || d.hung || d.h.w.linkCut(d.h.name, d.peer) {
+		return nil
+	}
+	m := p.db
+	if !m.running || !m.following || m.hung || m.upstream != d.h.name || !m.partOf(d) {
+		return nil
+	}
+	return m
+}
+
+// partOf says whether this log is the beginning of the other: an id is written on one host only, so the last
+// one tells.
+func (d *database) partOf(other *database) bool {
+	n := len(d.log)
+	return n <= len(other.log) && (n == 0 || d.log[n-1] == other.log[n-1])
+}
+
+// look is what hold sees of it.
+func (d *database) look() hold.Engine {
+	e := hold.Engine{
+		Began: d.h.now(), Running: d.running, Run: strconv.Itoa(d.run), Position: uint64(len(d.log)),
+		Promotable: d.data, Empty: !d.data && len(d.log) == 0,
+	}
+	if d.data {
+		e.SystemID = d.system
+	} else {
+		e.NotPromotable = "no usable data"
+	}
+	if !d.running {
+		return e
+	}
+	e.Role = hold.RoleMirror
+	if p := d.h.w.hosts[d.upstream]; p != nil {
+		e.Following = d.following && p.db.mirror() == d
+	}
+	if d.primary {
+		e.Role, e.Following = hold.RolePrimary, false
+		if m := d.mirror(); m != nil {
+			e.MirrorAttached, e.MirrorFlushed = true, uint64(len(m.log))
+		}
+		e.Commits = hold.CommitsAlone
+		if d.held {
+			e.Commits = hold.CommitsHeld
+		}
+	}
+	return e
+}
+
+// write tries one write.
+func (d *database) write() {
+	if d.running && d.primary && !d.draining && !d.hung {
+		d.h.w.wrote++
+		d.log = append(d.log, d.h.w.wrote)
+	}
+	d.flush()
+}
+
+// flush sends the log to the mirror and acknowledges what may be.
+func (d *database) flush() {
+	if !d.running || !d.primary || d.hung {
+		return
+	}
+	n := d.done
+	m := d.mirror()
+	if m != nil && d.h.w.now >= m.stalled {
+		m.log = d.log[:len(d.log):len(d.log)] // shares memory; an append of either copies or goes beyond
+	}
+	switch {
+	case !d.held:
+		n = len(d.log)
+	case m != nil:
+		n = max(n, len(m.log))
+	}
+	for _, id := range d.log[d.done:n] {
+		d.h.w.ack(id, d.h.name)
+	}
+	d.done = n
+}
+
+// kill ends the process; what is in the log stays.
+func (d *database) kill() {
+	d.running, d.primary, d.following, d.held, d.draining, d.hung = false, false, false, true, false, false
+	d.done = len(d.log)
+	d.run++
+}
+
+// wipe ends the process and loses its data.
+func (d *database) wipe() {
+	d.kill()
+	d.log, d.done, d.data = nil, 0, false
+	d.h.w.logf("data of %s wiped", d.h.name)
+}
+
+// blocked says whether an operation cannot end yet, as a call to a real engine would not return.
+func (d *database) blocked(op hold.Op, peer string) bool {
+	switch op {
+	case hold.OpHold, hold.OpReleaseCommits, hold.OpPromote:
+		return d.hung && d.running
+	case hold.OpHandOver:
+		if d.hung {
+			return true
+		}
+		d.draining, d.peer = true, peer
+		d.flush()
+		m := d.mirror()
+		return m != nil && len(m.log) < len(d.log)
+	default:
+		return false
+	}
+}
+
+// begun is what an operation does before its effect: a clone or a rewind makes the copy unusable meanwhile.
+func (d *database) begun(op hold.Op, peer string) {
+	p := d.h.w.hosts[peer]
+	if op != hold.OpFollow || p == nil || !d.reaches(p) || d.foreign(p.db) || d.data && d.partOf(p.db) {
+		return
+	}
+	d.kill()
+	d.data = false
+}
+
+func (d *database) reaches(p *host) bool {
+	return !d.h.w.linkCut(d.h.name, p.name) && p.db.running && p.db.primary && !p.db.hung
+}
+
+func (d *database) foreign(other *database) bool { return d.data && d.system != other.system }
+
+// carryOut is the effect of an operation.
+func (d *database) carryOut(op hold.Op, peer string) (failure string, everything, foreign bool) {
+	p := d.h.w.hosts[peer]
+	switch op {
+	case hold.OpFollow:
+		switch {
+		case p == nil || !d.reaches(p):
+			return "partner's database cannot be reached", false, false
+		case d.foreign(p.db):
+			return "data of another database", false, true
+		}
+		if !d.running {
+			d.run++
+		}
+		d.running, d.primary, d.following, d.upstream, d.held = true, false, true, peer, true
+		if !d.data || !d.partOf(p.db) {
+			d.log = p.db.log[:len(p.db.log):len(p.db.log)]
+		}
+		d.data, d.system, d.done = true, p.db.system, len(d.log)
+	case hold.OpPromote:
+		if !d.data {
+			return "no usable data", false, false
+		}
+		if !d.running {
+			d.run++
+		}
+		d.open(peer)
+	case hold.OpHold:
+		d.held, d.peer = true, peer
+	case hold.OpReleaseCommits:
+		d.held = false
+		d.flush()
+	case hold.OpHandOver:
+		m := d.mirror()
+		everything = m != nil && len(m.log) == len(d.log)
+		d.kill()
+	case hold.OpStop:
+		d.kill()
+	}
+	return "", everything, false
+}
+
+// open makes it the primary, with commits held for the peer.
+func (d *database) open(peer string) {
+	if !d.primary {
+		d.done = len(d.log)
+	}
+	d.running, d.primary, d.following, d.held, d.peer, d.draining = true, true, false, true, peer, false
+	d.h.w.opened(d)
+}

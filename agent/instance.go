@@ -195,6 +195,8 @@ func (i *instance) carryOut(op operation, clock Clock) hold.EngineDone {
 		done.Everything = h.MirrorHasEverything
 	case hold.OpStop:
 		err = i.engine.Stop(op.ctx)
+	case hold.OpLetGo:
+		err = i.engine.LetGo(op.ctx)
 	case hold.OpNone:
 	default:
 		panic(fmt.Sprintf("agent: unknown operation %d", op.op))
@@ -209,7 +211,8 @@ func (i *instance) carryOut(op operation, clock Clock) hold.EngineDone {
 		done.Foreign = errors.Is(err, engine.ErrForeign)
 		return done
 	}
-	i.log.InfoContext(op.ctx, "database operation done", "op", op.op.String(), "took", clock().Sub(began).Round(time.Millisecond))
+	i.log.InfoContext(op.ctx, "database operation done", "op", op.op.String(),
+		"took", clock().Sub(began).Round(time.Millisecond))
 	return done
 }
 

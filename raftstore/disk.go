@@ -24,7 +24,8 @@ import (
 //   - A failure to read is a fault at once: what was written is not there, and raft would panic over it.
 //   - A term that goes back is a fault at once: see transport.SetHeartbeatHandler.
 //
-// The group goes on without the node. Started again, it knows what is really on its disk.
+// The group goes on without the node. Started again, it knows what is really on its disk. Snapshots are not
+// watched: they are written beside all this, and one that fails is missing and nothing else.
 type disk struct {
 	limit time.Duration
 	fault func(error)

@@ -20,6 +20,11 @@ func (s *Store) Propose(ctx context.Context, data []byte) (result any, err error
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
+	select {
+	case <-s.closing:
+		return nil, ErrClosed
+	default:
+	}
 	if s.raft.State() != raft.Leader {
 		return nil, ErrNotLeader
 	}

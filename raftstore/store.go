@@ -32,9 +32,9 @@ type Options struct {
 	TrailingLogs uint64 // entries kept behind a snapshot, for nodes that were away; zero: 10240
 
 	// OnFault is called, at most once, when the disk hangs or fails: see disk.go for which cases. It should
-	// end the process with a message and without Close, which would wait for that same disk. It is called on
-	// the goroutine that must not go on; when it returns, what raft does next is to panic or to hang. Nil
-	// panics.
+	// end the process, with a message and an exit code of its own, and without Close, which would wait for
+	// that same disk. It must not return where that can be helped: raft then panics, hangs, or, after a
+	// write that failed, goes on trying. Nil panics.
 	OnFault    func(error)
 	StallLimit time.Duration // how long a call to the disk may take; zero: 2 s
 

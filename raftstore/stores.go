@@ -49,5 +49,9 @@ func openStores(dir string, log hclog.Logger) (*Stores, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the snapshots in %s: %w", dir, err), bolt.Close())
 	}
+	// The first vote must not be lost with the name of the file that it is in.
+	if err := syncDir(dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("write to %s: %w", dir, err), bolt.Close())
+	}
 	return &Stores{Log: bolt, Stable: bolt, Snapshots: snapshots, Close: bolt.Close}, nil
 }

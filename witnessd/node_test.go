@@ -2,6 +2,7 @@ package witnessd_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -266,5 +267,48 @@ func TestSingleNode(t *testing.T) {
 		w.host("b", "n1")
 		w.untilArmed()
 		w.until("leases", time.Second, func() bool { return a.granted() > 1 })
+	})
+}
+
+// TestManyPairs: one witness, many pairs, agents on all nodes; the leader is lost and nobody moves. Then all
+// primaries of one place are lost at once.
+func TestManyPairs(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const pairs = 60
+		w := newWorld(t, "n1", "n2", "n3")
+		leader := w.leader()
+		var primaries []*host
+		for i := range pairs {
+			a, b := fmt.Sprintf("a%d", i), fmt.Sprintf("b%d", i)
+			w.createPair(leader, fmt.Sprintf("pair-%d", i), a, b)
+			order := []string{w.ids[i%3], w.ids[(i+1)%3], w.ids[(i+2)%3]}
+			primaries = append(primaries, w.host(a, order...))
+			w.host(b, order...)
+		}
+		armed := func() (n int) {
+			for _, p := range w.list(w.follower()) {
+				if p.GetRight() == witnessv1.Right_RIGHT_LEASED && p.GetFailoverReady() && p.GetProcedure() == nil {
+					n++
+				}
+			}
+			return n
+		}
+		w.until("all pairs are armed", 10*time.Second, func() bool { return armed() == pairs })
+		w.stop(leader)
+		time.Sleep(10 * time.Second)
+		for _, p := range w.list(w.follower()) {
+			if p.GetEpoch() != 1 {
+				t.Errorf("pair %s is at epoch %d", p.GetName(), p.GetEpoch())
+			}
+		}
+		for _, h := range primaries {
+			h.silent(true)
+		}
+		time.Sleep(4 * time.Second)
+		for _, p := range w.list(w.follower()) {
+			if p.GetEpoch() != 2 {
+				t.Errorf("pair %s is at epoch %d: %v", p.GetName(), p.GetEpoch(), p.GetFailoverBlocked())
+			}
+		}
 	})
 }

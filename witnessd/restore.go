@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 
 	"github.com/witnessd/witnessd/raftstore"
 	"github.com/witnessd/witnessd/witnessd/ledger"
@@ -19,6 +20,10 @@ type Restored struct {
 // R15). The node's data directory must be empty. The other nodes are then started with empty directories and
 // `join: true`, and added.
 func Restore(c Config, backup io.Reader, log *slog.Logger) (Restored, error) {
+	if there, err := os.ReadDir(c.DataDir); err == nil && len(there) > 0 {
+		return Restored{}, fmt.Errorf("data directory %s is not empty: a restore begins a new witness; "+
+			"make sure that the old one is not running, and move its directory away", c.DataDir)
+	}
 	state := ledger.New()
 	result, err := raftstore.Restore(raftstore.Restoration{
 		Dir: c.DataDir, Self: raftstore.Server{ID: c.Node, Address: c.Raft.Advertise},

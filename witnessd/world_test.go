@@ -203,6 +203,17 @@ func (w *world) until(what string, limit time.Duration, ok func() bool) {
 	}
 }
 
+func (w *world) createPair(by, name, primary, mirror string) {
+	w.t.Helper()
+	_, err := w.admin(by).CreatePair(w.t.Context(), &witnessv1.CreatePairRequest{
+		Name: name, Primary: primary,
+		Members: []*witnessv1.Member{{Host: primary, Instance: "db"}, {Host: mirror, Instance: "db"}},
+	})
+	if err != nil {
+		w.t.Fatalf("create %s: %v", name, err)
+	}
+}
+
 func (w *world) createSales(by string) *witnessv1.Pair {
 	w.t.Helper()
 	r, err := w.admin(by).CreatePair(w.t.Context(), salesRequest())

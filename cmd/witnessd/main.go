@@ -50,8 +50,25 @@ Exit codes: 0 stopped when told to, 1 failed, 2 wrong usage or configuration,
 75 the node's disk hangs or fails: start it again, and look at the disk.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Args: usage(func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("there is no command %q; see witnessd --help", args[0])
+			}
+			return nil
+		}),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &configError{err} })
 	cmd.AddCommand(runCommand(), configCommand(), restoreCommand(), versionCommand())
 	return cmd
+}
+
+// usage makes what is wrong with the arguments the caller's to mend.
+func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return &configError{err}
+		}
+		return nil
+	}
 }

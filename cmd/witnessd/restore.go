@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -14,7 +15,7 @@ func restoreCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore --snapshot FILE",
 		Short: "Make the first node of a new witness from a backup",
-		Long: `Make the first node of a new witness from a backup that "witnessctl node backup" wrote, after all nodes
+		Long: `Make the first node of a new witness from a backup that "witnessctl snapshot" wrote, after all nodes
 of the old witness were lost. Make sure that none of them runs any more.
 
 The data directory must be empty. Start this node afterwards; it leads alone. Then start the other nodes
@@ -22,8 +23,11 @@ with empty data directories and "join: true", and add each with "witnessctl node
 
 A restored witness may have forgotten failovers. It therefore decides nothing for a pair until one longest
 lease has passed and both agents have reported what they remember; see "witnessctl pair explain".`,
-		Args: cobra.NoArgs,
+		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if snapshot == "" {
+				return &configError{errors.New("name the backup with --snapshot FILE")}
+			}
 			c, err := load(path)
 			if err != nil {
 				return err
@@ -44,8 +48,5 @@ lease has passed and both agents have reported what they remember; see "witnessc
 	}
 	cmd.Flags().StringVar(&path, "config", defaultConfig, "configuration file")
 	cmd.Flags().StringVar(&snapshot, "snapshot", "", "backup to restore")
-	if err := cmd.MarkFlagRequired("snapshot"); err != nil {
-		panic(err) // the flag is declared above
-	}
 	return cmd
 }

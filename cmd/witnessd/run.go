@@ -33,7 +33,7 @@ func runCommand() *cobra.Command {
 		Short: "Run this node until it is told to stop",
 		Long: `Run this node until SIGTERM or SIGINT. A node that leads hands over to another one first, so that
 nobody notices: restart the nodes one after the other, each when the one before is back.`,
-		Args: cobra.NoArgs,
+		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := load(path)
 			if err != nil {

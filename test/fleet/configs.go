@@ -26,9 +26,9 @@ func (f *Fleet) nodeConfig(n *Node) string {
 }
 
 // agentConfig is the configuration file of a host's agent.
-func (f *Fleet) agentConfig(h *Host) string {
+func (f *Fleet) agentConfig(h *Host, name string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "host: %s\nstate_dir: %s\nrun_dir: %s\n", h.Name, filepath.Join(h.dir, "state"),
+	fmt.Fprintf(&b, "host: %s\nstate_dir: %s\nrun_dir: %s\n", name, filepath.Join(h.dir, "state"),
 		filepath.Join(h.dir, "run"))
 	fmt.Fprintf(&b, "witness:\n  endpoints: [%s]\n", strings.Join(f.Endpoints(), ", "))
 	fmt.Fprintf(&b, "link: {listen: %q, advertise: %q}\nhttp: {listen: %q}\n", h.Link, h.Link, h.HTTP)

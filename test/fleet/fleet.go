@@ -37,6 +37,7 @@ type Fleet struct {
 	bin   string
 	Nodes []*Node
 	Pairs []*Pair
+	hosts []*Host // all, in a pair or not
 }
 
 // Pair is one pair of hosts.
@@ -61,7 +62,6 @@ type Node struct {
 // Host is one agent and its database.
 type Host struct {
 	Name     string
-	Pair     string
 	Database string // host:port for clients
 	Link     string
 	HTTP     string
@@ -74,7 +74,7 @@ type Host struct {
 
 // Start builds the programs and brings the whole system up until every pair exists. It does not wait for the
 // pairs to be armed.
-func Start(ctx context.Context, opts Options) (f *Fleet, err error) {
+func Start(ctx context.Context, opts Options) (*Fleet, error) {
 	if opts.Nodes == 0 {
 		opts.Nodes = 3
 	}
@@ -89,24 +89,27 @@ func Start(ctx context.Context, opts Options) (f *Fleet, err error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, err
 	}
-	f = &Fleet{opts: opts, dir: dir, bin: filepath.Join(dir, "bin")}
-	defer func() {
-		if err != nil {
-			f.Close()
-		}
-	}()
-	if err := f.build(ctx); err != nil {
+	f := &Fleet{opts: opts, dir: dir, bin: filepath.Join(dir, "bin")}
+	if err := f.start(ctx); err != nil {
+		f.Close()
 		return nil, err
-	}
-	if err := f.startNodes(); err != nil {
-		return nil, err
-	}
-	for i, name := range opts.Pairs {
-		if err := f.addPair(ctx, i, name); err != nil {
-			return nil, err
-		}
 	}
 	return f, nil
+}
+
+func (f *Fleet) start(ctx context.Context) error {
+	if err := f.build(ctx); err != nil {
+		return err
+	}
+	if err := f.startNodes(); err != nil {
+		return err
+	}
+	for _, name := range f.opts.Pairs {
+		if err := f.addPair(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Dir is where everything lives.
@@ -166,42 +169,62 @@ func (f *Fleet) startNodes() error {
 	return nil
 }
 
-// addPair makes two hosts and asks the witness for the pair. The first pair's database is on the first host.
-func (f *Fleet) addPair(ctx context.Context, index int, name string) error {
+// addPair makes two hosts and asks the witness for the pair. The database is made on the first.
+func (f *Fleet) addPair(ctx context.Context, name string) error {
 	p := &Pair{Name: name}
 	for i, suffix := range []string{"a", "b"} {
-		ports, err := freePorts(3)
+		h, err := f.NewHost(name + "-" + suffix)
 		if err != nil {
-			return err
-		}
-		host := name + "-" + suffix
-		dir := filepath.Join(f.dir, host)
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
-		h := &Host{
-			Name: host, Pair: name, dir: dir, config: filepath.Join(dir, "witness-agent.yaml"), fleet: f,
-			Database: ports[0], Link: ports[1], HTTP: ports[2],
-		}
-		if h.engine, err = newKit(f.opts.Engine, h); err != nil {
 			return err
 		}
 		p.Hosts[i] = h
 	}
 	f.sayf("preparing pair %s: %s is made new, %s starts empty", name, p.Hosts[0].Name, p.Hosts[1].Name)
-	if err := p.Hosts[0].engine.initialize(ctx); err != nil {
-		return fmt.Errorf("initialize database of %s: %w", p.Hosts[0].Name, err)
+	if err := p.Hosts[0].Initialize(ctx); err != nil {
+		return err
 	}
 	for _, h := range p.Hosts {
-		if err := os.WriteFile(h.config, []byte(f.agentConfig(h)), 0o600); err != nil {
-			return err
-		}
 		if err := h.Start(); err != nil {
 			return err
 		}
 	}
 	f.Pairs = append(f.Pairs, p)
 	return f.createPair(ctx, p)
+}
+
+// NewHost makes a host's directory, ports and configuration. Nothing runs yet, and its database is empty.
+func (f *Fleet) NewHost(name string) (*Host, error) {
+	ports, err := freePorts(3)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(f.dir, name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	h := &Host{
+		Name: name, dir: dir, config: filepath.Join(dir, "witness-agent.yaml"), fleet: f,
+		Database: ports[0], Link: ports[1], HTTP: ports[2],
+	}
+	if h.engine, err = newKit(f.opts.Engine, h); err != nil {
+		return nil, err
+	}
+	f.hosts = append(f.hosts, h)
+	return h, h.Configure(name)
+}
+
+// Configure writes the agent's configuration, under the name given: another than the host's own is a mistake that
+// tests make on purpose.
+func (h *Host) Configure(name string) error {
+	return os.WriteFile(h.config, []byte(h.fleet.agentConfig(h, name)), 0o600)
+}
+
+// Initialize makes a new database on the host.
+func (h *Host) Initialize(ctx context.Context) error {
+	if err := h.engine.initialize(ctx); err != nil {
+		return fmt.Errorf("initialize database of %s: %w", h.Name, err)
+	}
+	return nil
 }
 
 // createPair retries while the witness elects its first leader.
@@ -241,10 +264,8 @@ func (f *Fleet) Ctl(ctx context.Context, args ...string) (string, error) {
 
 // Close ends every process of the fleet and removes its directory.
 func (f *Fleet) Close() {
-	for _, p := range f.Pairs {
-		for _, h := range p.Hosts {
-			h.Kill()
-		}
+	for _, h := range f.hosts {
+		h.Kill()
 	}
 	for _, n := range f.Nodes {
 		n.Kill()

@@ -60,7 +60,8 @@ type demoKit struct{ h *Host }
 func (k *demoKit) data() string { return filepath.Join(k.h.dir, "data") }
 
 func (k *demoKit) initialize(ctx context.Context) error {
-	out, err := exec.CommandContext(ctx, filepath.Join(k.h.fleet.bin, "demodb"), "init", "--dir", k.data()).CombinedOutput()
+	cmd := exec.CommandContext(ctx, filepath.Join(k.h.fleet.bin, "demodb"), "init", "--dir", k.data())
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}

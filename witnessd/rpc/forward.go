@@ -104,7 +104,8 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	defer cancel()
 	// A snapshot is one file: it cannot go on with what another leader has.
 	whole := func(err error) error {
-		if replay.sent > 0 && unheard(err) && info.FullMethod == witnessv1.WitnessService_Snapshot_FullMethodName {
+		if replay.sent > 0 && info.FullMethod == witnessv1.WitnessService_Snapshot_FullMethodName &&
+			(unheard(err) || status.Code(err) == codes.Unavailable) {
 			return s.refused(&pair.Refusal{Reason: reasonCut, Detail: "the leader was lost", Do: "take the backup again"}, "")
 		}
 		return err

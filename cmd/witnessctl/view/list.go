@@ -1,0 +1,159 @@
+package view
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/witnessd/witnessd/cmd/witnessctl/table"
+	witnessv1 "github.com/witnessd/witnessd/proto/gen/witness/v1"
+)
+
+// List shows a fleet on one screen: what wants a person comes first, and the last line counts.
+func (v View) List(pairs []*witnessv1.Pair, asOf *witnessv1.AsOf) string {
+	return v.ListOf(pairs, asOf, 0)
+}
+
+// Date says for each pair of a list where it comes from, which a list says only once.
+func Date(pairs []*witnessv1.Pair, asOf *witnessv1.AsOf) {
+	for _, p := range pairs {
+		if p.GetAsOf() == nil {
+			p.AsOf = asOf
+		}
+	}
+}
+
+// ListOf is List cut to a number of lines; 0 is no limit.
+func (v View) ListOf(pairs []*witnessv1.Pair, asOf *witnessv1.AsOf, height int) string {
+	Date(pairs, asOf)
+	shown := sorted(pairs)
+	head, tail := v.header(asOf)+"\n", table.Wrap(Summary(pairs), v.Screen.Width, "")+"\n"
+	text := head + v.rows(shown) + tail
+	if over := strings.Count(text, "\n") - height; height > 0 && over > 0 && len(shown) > 1 {
+		fit := max(1, len(shown)-over-1)
+		text = head + v.rows(shown[:fit]) +
+			v.Screen.Paint(fmt.Sprintf("and %d more", len(shown)-fit), table.Faint) + "\n" + tail
+	}
+	return text
+}
+
+func (v View) rows(pairs []*witnessv1.Pair) string {
+	if len(pairs) == 0 {
+		return ""
+	}
+	t := table.Table{Columns: []table.Column{
+		{}, {Title: "NAME", Min: 12}, {Title: "STATE"}, {Title: "PRIMARY", Min: 8}, {Title: "MIRROR", Min: 8},
+		{Title: "EPOCH", Right: true, Drop: 1}, {Title: "RIGHT", Drop: 3}, {Title: "MODE", Drop: 4},
+		{Title: "LAG", Right: true}, {Title: "AGE", Right: true, Drop: 2}, {Title: "NOTE", Min: 16},
+	}}
+	for _, p := range sorted(pairs) {
+		s := StateOf(p)
+		t.Rows = append(t.Rows, []table.Cell{
+			{Text: mark(p, s), Style: s.style()}, {Text: p.GetName()}, {Text: s.Word, Style: s.style()},
+			v.hostCell(p, p.GetPrimary()), v.hostCell(p, p.GetMirror()),
+			{Text: strconv.FormatUint(p.GetEpoch(), 10)}, {Text: Right(p.GetRight())}, {Text: Mode(p.GetMode())},
+			{Text: Lag(p)}, {Text: oldest(p)}, {Text: s.Note},
+		})
+	}
+	return t.Render(v.Screen)
+}
+
+// sorted returns the worst first, and then by name.
+func sorted(pairs []*witnessv1.Pair) []*witnessv1.Pair {
+	pairs = slices.Clone(pairs)
+	slices.SortStableFunc(pairs, func(a, b *witnessv1.Pair) int {
+		return cmp.Or(cmp.Compare(StateOf(a).Level, StateOf(b).Level), cmp.Compare(a.GetName(), b.GetName()))
+	})
+	return pairs
+}
+
+// mark: "!" wants a person, "?" is not known to be so any more.
+func mark(p *witnessv1.Pair, s State) string {
+	switch {
+	case p.GetAsOf().GetStale():
+		return "?"
+	case s.Level <= Problem:
+		return "!"
+	default:
+		return ""
+	}
+}
+
+// hostCell names a host, with "!" if it is not heard.
+func (v View) hostCell(p *witnessv1.Pair, name string) table.Cell {
+	if p.GetAsOf().GetStale() || host(p, name).GetFresh() {
+		return table.Cell{Text: name}
+	}
+	return table.Cell{Text: name + " !", Style: table.Bad}
+}
+
+// oldest is the age of the older report: what is shown is at least as new as this.
+func oldest(p *witnessv1.Pair) string {
+	if len(p.GetHosts()) == 0 {
+		return "-"
+	}
+	var age time.Duration
+	for _, h := range p.GetHosts() {
+		if !h.GetHeard() {
+			return "never"
+		}
+		age = max(age, h.GetAge().AsDuration())
+	}
+	return Duration(age)
+}
+
+// Summary counts the pairs by state, the worst first.
+func Summary(pairs []*witnessv1.Pair) string {
+	if len(pairs) == 0 {
+		return "no pairs; make one with: witnessctl pair create"
+	}
+	count := map[string]int{}
+	level := map[string]Level{}
+	var words []string
+	for _, p := range pairs {
+		s := StateOf(p)
+		if count[s.Word] == 0 {
+			words = append(words, s.Word)
+			level[s.Word] = s.Level
+		}
+		level[s.Word] = min(level[s.Word], s.Level)
+		count[s.Word]++
+	}
+	slices.SortFunc(words, func(a, b string) int {
+		return cmp.Or(cmp.Compare(level[a], level[b]), cmp.Compare(count[b], count[a]), cmp.Compare(a, b))
+	})
+	for i, w := range words {
+		words[i] = fmt.Sprintf("%d %s", count[w], w)
+	}
+	return counted(len(pairs)) + ": " + strings.Join(words, ", ")
+}
+
+func counted(pairs int) string {
+	if pairs == 1 {
+		return "1 pair"
+	}
+	return fmt.Sprintf("%d pairs", pairs)
+}
+
+// Line tells a pair in one line, for a log rather than a screen.
+func Line(p *witnessv1.Pair) string {
+	s := StateOf(p)
+	text := fmt.Sprintf("%s: %s, primary %s, mirror %s, epoch %d, right %s, mode %s", p.GetName(), s.Word,
+		p.GetPrimary(), p.GetMirror(), p.GetEpoch(), Right(p.GetRight()), Mode(p.GetMode()))
+	if s.Note != "" {
+		text += ": " + s.Note
+	}
+	return table.Clean(text)
+}
+
+// Change is what of a pair's line counts as a change: not the note, whose ages and distances always change.
+func Change(p *witnessv1.Pair) string {
+	return fmt.Sprint(StateOf(p).Word, p.GetPrimary(), p.GetMirror(), p.GetEpoch(), p.GetRight(), p.GetMode(),
+		p.GetProcedure().GetStep())
+}
+
+// Stamp is the time at which an answer was true, by the clock of the node that gave it.
+func (v View) Stamp(a *witnessv1.AsOf) string { return v.time(a.GetAt()) }

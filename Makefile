@@ -4,7 +4,7 @@ BUF  := go tool -modfile=deploy/tools/buf/go.mod buf
 LINT := go tool -modfile=deploy/tools/lint/go.mod golangci-lint
 
 # The packages that share memory between goroutines: tested once more with the race detector.
-RACE := ./raftstore/... ./witnessd/... ./agent/...
+RACE := ./raftstore/... ./witnessd/... ./agent/... ./cmd/witnessctl/...
 
 ENGINE  ?= demo
 RUNS    ?= 5

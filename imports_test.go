@@ -156,7 +156,8 @@ var table = []row{
 		why:  "it turns messages into values and back; what they mean is decided in hold",
 	},
 	{
-		packages: "agent", ours: []string{"agent/..."}, libs: []string{prometheus, yaml, systemd, "github.com/google/uuid", goTeam},
+		packages: "agent", ours: []string{"agent/..."},
+		libs: []string{prometheus, yaml, systemd, "github.com/google/uuid", goTeam},
 		why: "it puts the parts of the host's side together; it speaks to others only through agent/link",
 	},
 

@@ -196,6 +196,11 @@ type Engine interface {
 	// the instance next gets a mirror. When it returns nil no client can be acknowledged any more. Its budget
 	// is less than the guard (300 ms by default). Calls running at the same time end with ErrFenced.
 	Fence(ctx context.Context) error
-	// Close lets go of the instance and leaves it as it is (agent stopped for an upgrade).
+	// LetGo gives the instance back to its administrator, because its pair was removed: what the agent
+	// manages is taken out (restart gate, commit holding, slot), so that a primary which serves now goes on to
+	// serve, commits alone, and comes up as a primary also after a restart by anybody. It changes no data and
+	// stops nothing.
+	LetGo(ctx context.Context) error
+	// Close lets go of the process and leaves it as it is (agent stopped for an upgrade).
 	Close() error
 }

@@ -37,7 +37,7 @@ type episode struct {
 }
 
 // unnoticed is the longest pause in writes for something that must concern nobody.
-const unnoticed = 300 * time.Millisecond
+const unnoticed = 500 * time.Millisecond
 
 func (s *show) steps() []step {
 	startHost := func(_ context.Context, e *episode) error { return e.primary.Start() }

@@ -122,8 +122,7 @@ func host(t *testing.T, f *fleet.Fleet, name string) *fleet.Host {
 
 func ctl(ctx context.Context, f *fleet.Fleet, args ...string) (string, int) {
 	out, err := f.Ctl(ctx, args...)
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return out, exit.ExitCode()
 	}
 	if err != nil {

@@ -4,7 +4,8 @@
 // What it relies on, and where it comes from:
 //
 //   - demodb starts as a mirror whoever starts it, and lets commits go alone only until it ends. So the
-//     restart gate (rule R10) needs nothing on disk that could be missing or stale.
+//     restart gate (rule R10) needs nothing on disk that could be missing or stale. It is also why
+//     LetGo cannot outlast the process.
 //   - Which process owns a data directory is asked of the kernel, also when that process hangs and
 //     whoever started it; its end is told by a pidfd. Nothing is guessed from a number in a file.
 //   - "Seen to hold" is demodb's own proof: a probe entry, written behind the switch in the very queue of

@@ -226,3 +226,29 @@ func TestFollowFromAnyState(t *testing.T) {
 	}
 	b.quiet()
 }
+
+// LetGo makes a primary commit alone until it ends, and changes nothing else.
+func TestLetGo(t *testing.T) {
+	a, b := newPair(t)
+	b.must(b.LetGo(b.ctx()))
+	if s := b.state(); s.Role != engine.RoleMirror || !s.Following {
+		t.Errorf("a mirror that was let go of: %+v", s)
+	}
+	a.must(a.LetGo(a.ctx()))
+	b.must(b.Fence(b.ctx()))
+	a.must(a.LetGo(a.ctx()))
+	a.must(client(t, a).Set(a.ctx(), "a", "1"))
+	if s := a.state(); s.Role != engine.RolePrimary || s.Commits != engine.CommitsAlone {
+		t.Errorf("a primary that was let go of: %+v", s)
+	}
+	a.promote()
+	if s := a.state(); s.Commits != engine.CommitsHeld {
+		t.Errorf("in a pair again: %+v", s)
+	}
+	a.must(a.Stop(a.ctx()))
+	a.must(a.LetGo(a.ctx()))
+	if s := a.state(); s.Running {
+		t.Errorf("started: %+v", s)
+	}
+	a.quiet()
+}

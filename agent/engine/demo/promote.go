@@ -71,3 +71,24 @@ func (e *Engine) running() (*process, error) {
 	}
 	return p, err
 }
+
+// LetGo lets a primary acknowledge commits alone for the rest of this run, and a mirror be. There is nothing else
+// to take out, and nothing that would let the next run begin as a primary: demodb always starts as a mirror,
+// whoever starts it, and keeps no place in its log for a mirror that is away. Who wants to go on with it after
+// a restart promotes it through its socket.
+func (e *Engine) LetGo(ctx context.Context) error {
+	return e.perform(ctx, "let go", func(ctx context.Context) error {
+		p, err := e.attach()
+		if err != nil || p == nil {
+			return err
+		}
+		st, err := e.status(ctx, p)
+		if errors.Is(err, errGone) {
+			return nil
+		}
+		if err != nil || st.Role != kv.RolePrimary {
+			return err
+		}
+		return e.adminOf(p).Alone(ctx)
+	})
+}

@@ -34,6 +34,17 @@ func (c control) least() point {
 	return c.checkpoint
 }
 
+// lastPrimary says that the last server of the directory was a primary. A copy leaves other words behind, and
+// so does pg_rewind; what pg_basebackup brings has the primary's, and is told by other files.
+func (c control) lastPrimary() bool {
+	switch c.state {
+	case "in production", "shutting down", "shut down", "in crash recovery":
+		return !c.backup
+	default:
+		return false
+	}
+}
+
 // readControl runs pg_controldata, which knows the format of its version. The answer is kept as long as the
 // file does not change: a stopped instance is looked at often.
 func (e *Engine) readControl(ctx context.Context, dataDir string) (control, error) {

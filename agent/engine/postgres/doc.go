@@ -16,6 +16,9 @@
 // No other start reads it, and postmaster.opts, which "pg_ctl restart" repeats, is rewritten to say so. So
 // the right to commit ends with the run of the process.
 //
+// When the pair is removed, LetGo takes all this away again from a primary (letgo.go). Whatever the agent does
+// with the instance later, to run it, promote it or make it follow, puts it back first.
+//
 // # What a promise to hold commits rests on
 //
 // PostgreSQL applies synchronous_standby_names in the checkpointer, some time after the reload. So it is

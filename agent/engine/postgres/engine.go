@@ -36,6 +36,11 @@ type Engine struct {
 	// that the engine is just starting.
 	adopting sync.Mutex
 
+	// gating is held for writing while LetGo takes the restart gate away, and for reading by all who put
+	// it in place: Fence must find it whole after it has cut LetGo short, and must not wait for anybody
+	// else.
+	gating sync.RWMutex
+
 	mu       sync.Mutex // guards what follows; never held while waiting
 	closed   bool
 	current  *run
@@ -193,4 +198,13 @@ func (e *Engine) listenHost() string {
 func (e *Engine) listenPort() string {
 	_, port, _ := net.SplitHostPort(e.cfg.Listen)
 	return port
+}
+
+// listenSettings say where the server listens. The agent gives them on the command line.
+func (e *Engine) listenSettings() []setting {
+	return []setting{
+		{"listen_addresses", e.listenHost()},
+		{"port", e.listenPort()},
+		{"unix_socket_directories", e.cfg.SocketDir},
+	}
 }

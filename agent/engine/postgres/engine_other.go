@@ -59,5 +59,8 @@ func (*Engine) Stop(context.Context) error { return errLinuxOnly }
 // Fence refuses.
 func (*Engine) Fence(context.Context) error { return errLinuxOnly }
 
+// LetGo refuses.
+func (*Engine) LetGo(context.Context) error { return errLinuxOnly }
+
 // Close does nothing.
 func (*Engine) Close() error { return nil }

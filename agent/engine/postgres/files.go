@@ -65,6 +65,9 @@ func (s *store) replace(name string, content []byte, mode fs.FileMode, durable b
 	if err == nil {
 		err = f.Chown(s.user.uid, s.user.gid)
 	}
+	if err == nil {
+		err = f.Chmod(mode) // Whatever the agent's umask has made of it.
+	}
 	if err == nil && durable {
 		err = f.Sync()
 	}

@@ -32,6 +32,8 @@ func (e *Engine) adminFile() string {
 // assureGate puts the gate in place where it is not, durably. Nothing that lets a commit be acknowledged
 // happens before it has returned nil.
 func (e *Engine) assureGate() error {
+	e.gating.RLock()
+	defer e.gating.RUnlock()
 	files, err := openStore(e.cfg.DataDir, e.user)
 	if err != nil {
 		return fmt.Errorf("put the restart gate in place: %w", err)
@@ -143,17 +145,11 @@ func (e *Engine) checkRest(ctx context.Context) error {
 	if checked.stamp == stamp {
 		return checked.err
 	}
-	args := []string{"-D", e.cfg.DataDir, "-C", "synchronous_standby_names"}
-	if e.cfg.ConfigFile != "" {
-		args = append(args, "-c", "config_file="+e.cfg.ConfigFile)
-	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	out, err := e.output(ctx, "postgres", args...)
+	got, err := e.plainValue(ctx, "synchronous_standby_names")
 	if err != nil {
-		return fmt.Errorf("ask what a start without the agent would do: %w", err)
+		return err
 	}
-	if got := strings.TrimRight(out, "\n"); got != heldForNobody {
+	if got != heldForNobody {
 		err = fmt.Errorf("a start without the agent would have synchronous_standby_names = '%s', so it "+
 			"could acknowledge commits without the mirror; run ALTER SYSTEM RESET synchronous_standby_names "+
 			"and keep the agent's include the last line of %s", got, e.adminFile())
@@ -162,6 +158,21 @@ func (e *Engine) checkRest(ctx context.Context) error {
 	e.checked = checkedConfig{stamp: stamp, err: err}
 	e.mu.Unlock()
 	return err
+}
+
+// plainValue asks PostgreSQL itself what a setting would be in a server that is started without the agent.
+func (e *Engine) plainValue(ctx context.Context, name string) (string, error) {
+	args := []string{"-D", e.cfg.DataDir, "-C", name}
+	if e.cfg.ConfigFile != "" {
+		args = append(args, "-c", "config_file="+e.cfg.ConfigFile)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	out, err := e.output(ctx, "postgres", args...)
+	if err != nil {
+		return "", fmt.Errorf("ask what a start without the agent would do: %w", err)
+	}
+	return strings.TrimRight(out, "\n"), nil
 }
 
 // configStamp changes whenever one of the files that a plain start reads is written.

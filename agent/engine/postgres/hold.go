@@ -179,27 +179,32 @@ func (e *Engine) ReleaseCommits(ctx context.Context) error {
 		if err := e.gateForCommits(ctx); err != nil {
 			return err
 		}
-		e.mu.Lock()
-		e.proof = holdProof{}
-		e.mu.Unlock()
-		if err := e.apply(ctx, r, runSettings{commits: notHeld}); err != nil {
-			return err
-		}
-		// The checkpointer lets go of those who wait, when it has read the setting. Seeing one commit
-		// return is seeing that.
-		p, err := e.newProbe(ctx, r)
-		if err != nil {
-			return err
-		}
-		defer p.close(ctx)
-		select {
-		case err := <-p.commit(ctx):
-			p.done = nil
-			return err
-		case <-ctx.Done():
-			return fmt.Errorf("wait until the server lets commits go: %w", context.Cause(ctx))
-		}
+		return e.release(ctx, r)
 	})
+}
+
+// release lets commits go in run r, and sees one go.
+func (e *Engine) release(ctx context.Context, r *run) error {
+	e.mu.Lock()
+	e.proof = holdProof{}
+	e.mu.Unlock()
+	if err := e.apply(ctx, r, runSettings{commits: notHeld}); err != nil {
+		return err
+	}
+	// The checkpointer lets go of those who wait, when it has read the setting. Seeing one commit
+	// return is seeing that.
+	p, err := e.newProbe(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer p.close(ctx)
+	select {
+	case err := <-p.commit(ctx):
+		p.done = nil
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("wait until the server lets commits go: %w", context.Cause(ctx))
+	}
 }
 
 // localSlot makes the primary keep its log for the mirror.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -63,12 +64,8 @@ func (e *Engine) launch(ctx context.Context, s runSettings) (*run, error) {
 // survives the agent, and a signal to the agent's group does not reach it.
 func (e *Engine) serverCommand(output *os.File) *exec.Cmd {
 	args := []string{"-D", e.cfg.DataDir}
-	for _, s := range append([]setting{
-		{"config_file", e.path(runFile)},
-		{"listen_addresses", e.listenHost()},
-		{"port", e.listenPort()},
-		{"unix_socket_directories", e.cfg.SocketDir},
-	}, fixedSettings()...) {
+	config := []setting{{"config_file", e.path(runFile)}}
+	for _, s := range slices.Concat(config, e.listenSettings(), fixedSettings()) {
 		args = append(args, "-c", s.name+"="+s.value)
 	}
 	//nolint:noctx // The server outlives every context of the agent.

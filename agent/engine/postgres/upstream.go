@@ -125,6 +125,8 @@ func (u *upstream) learn(ctx context.Context) error {
 // PostgreSQL's error codes that mean something to the engine.
 const (
 	codeDuplicate     = "42710" // duplicate_object
+	codeUndefined     = "42704" // undefined_object
+	codeInUse         = "55006" // object_in_use
 	codeUndefinedFile = "58P01" // undefined_file: a segment of the log is gone
 )
 

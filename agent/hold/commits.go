@@ -25,6 +25,13 @@ func (s *State) engineSeen(e Engine, now Instant) {
 		return
 	}
 	s.engine, s.engineOK = e, true
+	if e.SystemID != former.SystemID {
+		s.foreign = false // somebody has seen to it
+	}
+	if s.mark != (Mark{}) && !(e.Running && e.Role == RolePrimary) {
+		// R10: the mark is of a database that was open; this one is not.
+		s.closeGate(now)
+	}
 	if e.Following {
 		s.followSeen = e.Began
 	}
@@ -105,7 +112,7 @@ func (s *State) wish(now Instant) Request {
 // armable says whether the primary may ask to arm: commits seen to hold, mirror seen to have everything, and a
 // live lease, or it would stop itself by asking.
 func (s *State) armable(now Instant) bool {
-	return s.automatic && s.ask == AskNothing && s.hold.synced && s.serving(now) &&
+	return s.automatic && s.ask == AskNothing && s.hold.synced && !s.mirrorLost() && s.serving(now) &&
 		s.File.Timing.Heartbeat < s.leaseEnd().Sub(now)
 }
 

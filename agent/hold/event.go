@@ -140,9 +140,10 @@ const (
 	OpReleaseCommits
 	OpHandOver
 	OpStop
+	OpLetGo
 )
 
 // String names the operation.
 func (o Op) String() string {
-	return [...]string{"none", "follow", "promote", "hold commits", "release commits", "hand over", "stop"}[o]
+	return [...]string{"none", "follow", "promote", "hold commits", "release commits", "hand over", "stop", "let go"}[o]
 }

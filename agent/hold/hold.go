@@ -15,8 +15,12 @@ type State struct {
 	automatic bool
 	ask       Ask
 	askEpoch  Epoch
+	askAt     Instant // when this was last heard to be asked
 	refused   string
+	// TermHeard is the term of the answer to the newest request that was answered, sent at termSent. It is not
+	// the highest one: a restored witness counts from lower.
 	TermHeard uint64
+	termSent  Instant
 
 	// gate is rule R10: only an answer to a request sent after it opens the database.
 	gate Instant
@@ -46,8 +50,9 @@ type State struct {
 	prepared string // Engine.Run for which OpPromote has put gate and hold in place
 	op       Op     // what runs now
 	opID     uint64
-	retryAt  Instant
-	failures int // of OpPromote in this epoch
+	failedOp Op      // the operation that failed last,
+	retryAt  Instant // not to be tried again before this
+	failures int     // of OpPromote in this epoch
 	// followed is the epoch in which an OpFollow succeeded, followSeen when changes were last seen to stream.
 	followed   Epoch
 	followSeen Instant
@@ -58,6 +63,9 @@ type State struct {
 	allowed   bool // may serve, as last told to the fence
 	renewed   Renew
 	complaint string
+
+	toldWitness urgentNews // what the witness and the partner were last told, or are being told
+	toldPartner news
 }
 
 // Mark is the timed fence that a former start of the agent left (rule R10): until then, and in that epoch,
@@ -81,8 +89,6 @@ func New(self string, file File, known bool, mark Mark, now Instant) State {
 
 // Step takes one event and says what to do. Actions are to be carried out in order.
 func Step(s State, ev Event, now Instant) (State, []Action) {
-	before := s.urgent(now)
-	told := s.partnerNews()
 	o := &out{}
 	switch e := ev.(type) {
 	case WitnessSays:
@@ -111,10 +117,14 @@ func Step(s State, ev Event, now Instant) (State, []Action) {
 		s.enforce(now, o)
 		s.operate(now, o)
 	}
-	if s.urgent(now) != before {
+	// Compared with what was last said, not with what was so before this event: a promise ends, and a right
+	// runs out, by the passing of time between two events.
+	if n := s.urgent(now); n != s.toldWitness {
+		s.toldWitness = n
 		o.add(SendWitness{})
 	}
-	if s.partnerNews() != told {
+	if n := s.partnerNews(); n != s.toldPartner {
+		s.toldPartner = n
 		o.add(SendPartner{})
 	}
 	return s, o.actions
@@ -148,7 +158,7 @@ func (s *State) trustedSole() bool {
 // ServeUntil says whether this host may let clients in at now, and until when. It is the one place that
 // answers this question.
 func (s *State) ServeUntil(now Instant) (until Instant, endless, ok bool) {
-	if !s.primary() || s.release.begun {
+	if !s.primary() || s.release.begun && !s.handingOver() {
 		return 0, false, false
 	}
 	if s.unmanaged {
@@ -191,7 +201,8 @@ func (s *State) enforce(now Instant, o *out) {
 			s.renewed = r
 			o.add(r)
 		}
-	case s.allowed || s.engineOK && s.engine.Running && s.engine.Role == RolePrimary:
+	case s.allowed || s.engineOK && s.engine.Running && s.engine.Role == RolePrimary && s.File.Epoch > 0:
+		// While the pair is forming (epoch 0), a database that serves is none of this agent's business yet.
 		s.shut("no right to serve epoch "+fmt.Sprint(s.File.Epoch), now, o)
 	}
 	s.allowed = ok

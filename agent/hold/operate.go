@@ -20,11 +20,15 @@ const reattachTime = 5 * time.Second
 func (s *State) operate(now Instant, o *out) {
 	s.considerRelease(now, o)
 	// R16: what is removed is let go of only when the record says sole, and so nobody else can take over.
-	if s.ask == AskUnmanage && s.primary() && s.trustedSole() &&
-		(s.engine.Commits == CommitsAlone || !s.engine.Running) {
+	// A database that serves is let go of by OpLetGo; one that does not come up is left as it is.
+	if s.ask == AskUnmanage && s.primary() && s.trustedSole() && s.engine.Role != RolePrimary && s.failures > 0 &&
+		s.op == OpNone {
 		s.unmanaged = true
 	}
 	op := s.next(now)
+	if op == s.failedOp && now < s.retryAt {
+		op = OpNone
+	}
 	if op == s.op || s.op != OpNone && !s.preempts(op) {
 		return
 	}
@@ -34,6 +38,10 @@ func (s *State) operate(now Instant, o *out) {
 func (s *State) do(op Op, o *out) {
 	s.op = op
 	s.opID++
+	if op == OpReleaseCommits {
+		// From now on nothing holds for certain: it must be proved anew before the next arm.
+		s.hold = holding{notUntil: s.hold.notUntil}
+	}
 	o.add(Do{Op: op, ID: s.opID, Peer: s.File.Peer})
 }
 
@@ -59,8 +67,6 @@ func (s *State) next(now Instant) Op {
 	switch {
 	case s.File.Epoch == 0 || s.unmanaged:
 		return OpNone
-	case now < s.retryAt:
-		return s.op
 	case s.release.begun && !s.release.stopped:
 		return s.stopping()
 	case s.primary() && s.allowed:
@@ -78,7 +84,7 @@ func (s *State) nextPrimary(now Instant) Op {
 	switch {
 	case !s.engineOK:
 		return OpNone
-	case s.mark != Mark{} && e.Role == RolePrimary:
+	case s.mark != Mark{}:
 		// R10: what the former start left open runs on as it is; nothing is opened or changed on its strength.
 		return OpNone
 	case !e.Running || e.Role != RolePrimary || s.prepared != e.Run:
@@ -90,6 +96,8 @@ func (s *State) nextPrimary(now Instant) Op {
 		return OpNone
 	case e.Commits != CommitsAlone:
 		return OpReleaseCommits
+	case s.ask == AskUnmanage:
+		return OpLetGo
 	}
 	return OpNone
 }
@@ -125,7 +133,7 @@ func (s *State) engineExited(e EngineExited, now Instant, o *out) {
 	s.hold = holding{notUntil: s.hold.notUntil}
 	switch {
 	case s.release.begun:
-	case wasPrimary && synced && !s.trustedSole():
+	case wasPrimary && synced && !s.trustedSole() && s.witnessed(now):
 		s.beginRelease(false, "the database died", o)
 	default:
 		s.closeGate(now)
@@ -152,6 +160,8 @@ func (s *State) engineDone(e EngineDone, now Instant, o *out) {
 		s.hold = holding{notUntil: now.Add(s.File.Timing.MirrorTimeout)}
 	case OpFollow:
 		s.followed = s.File.Epoch
+	case OpLetGo:
+		s.unmanaged = true
 	case OpHandOver, OpStop:
 		s.release.stopped = s.release.begun
 		s.release.everything = e.Everything
@@ -160,7 +170,7 @@ func (s *State) engineDone(e EngineDone, now Instant, o *out) {
 }
 
 func (s *State) failed(e EngineDone, now Instant, o *out) {
-	s.retryAt = now.Add(retryDelay)
+	s.failedOp, s.retryAt = e.Op, now.Add(retryDelay)
 	s.foreign = e.Foreign
 	text := fmt.Sprintf("%v: %s", e.Op, e.Err)
 	if text != s.complaint {
@@ -170,6 +180,8 @@ func (s *State) failed(e EngineDone, now Instant, o *out) {
 	switch e.Op {
 	case OpPromote:
 		s.failures++
+	case OpReleaseCommits:
+		s.hold = holding{notUntil: s.hold.notUntil} // it may have had its effect nonetheless
 	case OpHandOver:
 		s.release.noHandOver = true
 	}

@@ -47,7 +47,8 @@ func (s *State) refusal(e PartnerAsked) string {
 		return "NOT_PRIMARY"
 	case s.partnerOver >= s.File.Epoch:
 		return "EPOCH_RELEASED"
-	case s.ask == AskWithhold && s.askEpoch == s.File.Epoch:
+	case s.ask == AskWithhold && s.askEpoch == s.File.Epoch && e.Says.Revision <= s.File.Revision:
+		// A partner that has a later record knows better what is asked: this host may be cut from the witness.
 		return "LEASE_WITHHELD"
 	}
 	return ""
@@ -62,19 +63,22 @@ func (s *State) hear(says Says, now Instant, o *out) {
 			mirror = s.File.Peer.Host
 		}
 		s.newEpoch(says.Epoch, says.Primary, mirror, now, o)
-		// What the partner does not tell is treated as the more careful of two: leased.
-		s.right, s.ask = RightUnknown, AskNothing
-		s.File.Longest = max(s.File.Longest, says.Longest)
-		s.File.Revision = max(s.File.Revision, says.Revision)
-		s.save(o)
+		// The revision stays that of the record which this host has: the policy in force comes with it, and the
+		// witness believes that who has the revision has the policy (R12).
+		if says.Longest > s.File.Longest {
+			s.File.Longest = says.Longest
+			s.save(o)
+		}
 	}
 	if says.Released > 0 && says.Released == s.File.Epoch && s.File.Primary == s.File.Peer.Host {
 		s.partnerReleased(says.Released, says.ReleasedEverything, now)
 	}
-	if says.ReleaseAsked > 0 && says.ReleaseAsked == s.File.Epoch && s.primary() && s.ask == AskNothing {
-		// R14: the partner has this from the record; it asks on the operator's behalf.
-		s.ask, s.askEpoch = AskRelease, says.ReleaseAsked
-		o.note(true, "the partner passes on that an operator asks to release epoch %d", says.ReleaseAsked)
+	if says.ReleaseAsked > 0 && says.ReleaseAsked == s.File.Epoch && s.primary() && says.Revision > s.File.Revision {
+		// R14: the partner has this from a later record than this host's; it asks on the operator's behalf.
+		if s.ask == AskNothing {
+			o.note(true, "the partner passes on that an operator asks to release epoch %d", says.ReleaseAsked)
+		}
+		s.ask, s.askEpoch, s.askAt = AskRelease, says.ReleaseAsked, now
 	}
 }
 
@@ -83,7 +87,7 @@ func (s *State) says() Says {
 	return Says{
 		Pair: s.File.Pair, Epoch: s.File.Epoch, Primary: s.File.Primary, Revision: s.File.Revision,
 		Longest: s.File.Longest, Released: s.File.Released, ReleasedEverything: s.File.ReleasedEverything,
-		AskLease: s.primary() && !s.release.begun, ReleaseAsked: s.releaseAsked(), Engine: s.engine,
+		AskLease: s.wantsLease(), ReleaseAsked: s.releaseAsked(), Engine: s.engine,
 	}
 }
 

@@ -2,7 +2,9 @@ package hold
 
 // witnessSays takes an answer of the witness in.
 func (s *State) witnessSays(e WitnessSays, now Instant, o *out) {
-	s.TermHeard = max(s.TermHeard, e.Term)
+	if e.Sent >= s.termSent {
+		s.TermHeard, s.termSent = e.Term, e.Sent
+	}
 	s.refused = e.Refused
 	if s.Known && e.Epoch < s.File.Epoch {
 		// The partner has told us of a later epoch; this answer is older than that.
@@ -19,6 +21,9 @@ func (s *State) witnessSays(e WitnessSays, now Instant, o *out) {
 		s.takeRecord(e, o)
 	}
 	s.heard = true
+	if e.Released == s.File.Epoch && s.primary() {
+		s.releasedBefore(now, o)
+	}
 	if s.right == RightLeased {
 		s.mark.Endless = false
 	}
@@ -39,7 +44,7 @@ func (s *State) witnessSays(e WitnessSays, now Instant, o *out) {
 // start may have sent. A pair that was still forming in this agent's own file was never armed by it.
 func (s *State) firstWord(e WitnessSays) {
 	if neverArmed := s.Known && s.File.Epoch == 0 || e.Epoch == 0; !neverArmed {
-		s.armSent = max(s.armSent, e.Revision)
+		s.armSent = max(s.armSent, e.Revision, s.File.Revision)
 	}
 	if !s.Known {
 		// R7: without a file nobody knows what was promised; assume the most.
@@ -64,7 +69,7 @@ func (s *State) takeRecord(e WitnessSays, o *out) {
 		s.File = f
 		s.save(o)
 	}
-	s.right, s.automatic, s.ask, s.askEpoch = e.Right, e.Automatic, e.Ask, e.AskEpoch
+	s.right, s.automatic, s.ask, s.askEpoch, s.askAt = e.Right, e.Automatic, e.Ask, e.AskEpoch, e.Sent
 	if s.ask != AskUnmanage {
 		s.unmanaged = false
 	}
@@ -82,7 +87,10 @@ func (s *State) newEpoch(epoch Epoch, primary, mirror string, now Instant, o *ou
 	s.witnessLease, s.partnerLease = 0, 0
 	s.release, s.unmanaged, s.failures, s.retryAt = release{}, false, 0, 0
 	s.request, s.hold, s.mark, s.prepared = RequestNone, holding{}, Mark{}, ""
-	if s.op == OpHandOver || s.op == OpStop {
+	// Until the record of this epoch is heard, the more careful of two rights is assumed: leased.
+	s.right, s.ask = RightUnknown, AskNothing
+	if s.op != OpNone && s.op != OpFollow {
+		// It was begun for another epoch, perhaps with another mirror. A clone may go on.
 		s.do(OpNone, o)
 	}
 	if primary == s.Self && epoch > 0 {
@@ -106,7 +114,9 @@ func (s *State) pass(sent Instant) {
 
 // partnerReleased is rule R9: whoever hears of it need not wait for leases of that epoch.
 func (s *State) partnerReleased(epoch Epoch, everything bool, now Instant) {
-	s.partnerOver = max(s.partnerOver, epoch)
+	if epoch > s.partnerOver {
+		s.partnerOver, s.partnerAll = epoch, false
+	}
 	if epoch == s.partnerOver {
 		s.partnerAll = s.partnerAll || everything
 	}

@@ -35,7 +35,7 @@ func (s State) Report(now Instant) Report {
 		Revision: s.File.Revision, Longest: s.File.Longest,
 		Released: s.File.Released, ReleasedEverything: s.File.ReleasedEverything,
 		PartnerReleased: s.partnerOver, PartnerReleasedEverything: s.partnerAll,
-		AskLease: s.primary() && !s.release.begun && !s.unmanaged,
+		AskLease: s.wantsLease() && !s.unmanaged,
 		Request:  s.request, RequestRevision: s.File.Revision, RequestCause: s.requestWhy,
 		Promise: max(0, s.promise.Sub(now)), HearsPartner: s.hearsPartner(now),
 		Serving: s.serving(now), ServesFor: max(0, until.Sub(now)), Unmanaged: s.unmanaged,
@@ -43,6 +43,10 @@ func (s State) Report(now Instant) Report {
 	}
 	if endless {
 		r.ServesFor = -1
+	}
+	if !s.engineOK && r.Complaint == "" {
+		// What this start says of its database is not yet so, and nothing should be decided on it.
+		r.Complaint = "the database has not answered yet"
 	}
 	return r
 }

@@ -26,6 +26,7 @@ type database struct {
 	stalled   time.Duration // as a mirror it takes nothing in until then
 	draining  bool          // hands over: takes no new writes
 	hung      bool          // answers nobody, and commits nothing
+	opened    bool          // clients have written since it became the primary
 }
 
 // mirror is the copy that receives this primary's changes right now; nil if none does.
@@ -79,9 +80,19 @@ func (d *database) look() hold.Engine {
 	return e
 }
 
+// open says whether clients can reach a primary here.
+func (d *database) open() bool {
+	h := d.h
+	port := !h.kernel || h.letGo || h.endless || h.fenceAt != 0 && h.now() < h.fenceAt
+	return d.running && d.primary && port
+}
+
+// cutOff ends the connections of all clients: who waits for a commit hears no more of it.
+func (d *database) cutOff() { d.done = len(d.log) }
+
 // write tries one write.
 func (d *database) write() {
-	if d.running && d.primary && !d.draining && !d.hung {
+	if d.open() && !d.draining && !d.hung {
 		d.h.w.wrote++
 		d.log = append(d.log, d.h.w.wrote)
 	}
@@ -99,6 +110,9 @@ func (d *database) flush() {
 		m.log = d.log[:len(d.log):len(d.log)] // shares memory; an append of either copies or goes beyond
 	}
 	switch {
+	case !d.open():
+		d.cutOff()
+		return
 	case !d.held:
 		n = len(d.log)
 	case m != nil:
@@ -184,7 +198,7 @@ func (d *database) carryOut(op hold.Op, peer string) (failure string, everything
 		if !d.running {
 			d.run++
 		}
-		d.open(peer)
+		d.promote(peer)
 	case hold.OpHold:
 		d.held, d.peer = true, peer
 	case hold.OpReleaseCommits:
@@ -200,11 +214,10 @@ func (d *database) carryOut(op hold.Op, peer string) (failure string, everything
 	return "", everything, false
 }
 
-// open makes it the primary, with commits held for the peer.
-func (d *database) open(peer string) {
+// promote makes it the primary, with commits held for the peer.
+func (d *database) promote(peer string) {
 	if !d.primary {
-		d.done = len(d.log)
+		d.done, d.opened = len(d.log), false
 	}
 	d.running, d.primary, d.following, d.held, d.peer, d.draining = true, true, false, true, peer, false
-	d.h.w.opened(d)
 }

@@ -21,8 +21,10 @@ type host struct {
 	rate   float64 // of this host's clock
 	// managed says that the agent knows of a pair for its instance.
 	managed bool
-	// kernel says that the fence is independent of the agent (DESIGN section 4, level 1).
+	// kernel says that the fence is independent of the agent (DESIGN section 4, level 1): it keeps the port of a
+	// database that may well run behind it. Without it, the agent kills the database.
 	kernel bool
+	letGo  bool // the pair was removed, and with it the rule of the kernel
 
 	file  hold.File // on disk
 	known bool
@@ -78,7 +80,7 @@ func (h *host) boot() {
 // adopt begins the management of a pair that the agent has no epoch file of.
 func (h *host) adopt() {
 	h.state = hold.New(h.name, hold.File{Pair: "p1"}, false, hold.Mark{}, h.now())
-	h.managed = true
+	h.managed, h.letGo = true, false
 }
 
 // killAgent ends the agent and leaves the database alone.
@@ -107,7 +109,7 @@ func (h *host) loseFile() {
 // forget is the agent's part when the pair does not name its host any more.
 func (h *host) forget() {
 	h.step(hold.Forget{})
-	h.file, h.known, h.mark, h.managed = hold.File{}, false, hold.Mark{}, false
+	h.file, h.known, h.mark, h.managed, h.letGo = hold.File{}, false, hold.Mark{}, false, true
 }
 
 func (h *host) freeze() { h.frozen = true; h.w.logf("agent of %s frozen", h.name) }
@@ -165,7 +167,11 @@ func (h *host) fence() {
 	if able && h.fenceAt != 0 && !h.endless && h.now() >= h.fenceAt {
 		h.fenceAt = 0
 		h.w.logf("%s: fence ends service", h.name)
-		h.db.kill()
+		if h.kernel {
+			h.db.cutOff()
+		} else {
+			h.db.kill()
+		}
 		if h.alive {
 			h.receive(func() { h.step(hold.Fenced{Why: "right ran out"}) })
 		}
@@ -271,6 +277,7 @@ func took(op hold.Op) time.Duration {
 		hold.OpPromote: 150 * time.Millisecond, hold.OpHold: 20 * time.Millisecond,
 		hold.OpReleaseCommits: 10 * time.Millisecond, hold.OpFollow: 300 * time.Millisecond,
 		hold.OpHandOver: 200 * time.Millisecond, hold.OpStop: 20 * time.Millisecond,
+		hold.OpLetGo: 10 * time.Millisecond,
 	}[op]
 }
 

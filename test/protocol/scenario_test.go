@@ -7,44 +7,6 @@ import (
 	"github.com/witnessd/witnessd/witnessd/pair"
 )
 
-// armed runs a new world until the pair is armed.
-func armed(t *testing.T) *world {
-	t.Helper()
-	w := newWorld()
-	t.Cleanup(func() {
-		if len(w.faults) > 0 {
-			t.Errorf("violations: %v", w.faults)
-		}
-		if t.Failed() {
-			t.Logf("trace:\n%s", w)
-		}
-	})
-	if !w.until(15*time.Second, func() bool { return w.record.Armed() }) {
-		t.Fatal("pair did not arm")
-	}
-	w.run(2 * time.Second)
-	return w
-}
-
-func (w *world) armedAgain(t *testing.T) {
-	t.Helper()
-	if !w.until(30*time.Second, func() bool { return w.record.Armed() && w.record.Procedure == nil }) {
-		t.Error("pair is not armed again")
-	}
-	w.run(5 * time.Second)
-	if !w.record.Armed() {
-		t.Error("pair did not stay armed")
-	}
-}
-
-func (w *world) servedBy(t *testing.T, host string, from, limit time.Duration) {
-	t.Helper()
-	at := w.firstAck(host, from)
-	if at < 0 || at-from > limit {
-		t.Errorf("%s acknowledged its first write %v after the fault (-1ns: never), limit %v", host, at-from, limit)
-	}
-}
-
 func TestWhatHappensWhen(t *testing.T) {
 	for _, c := range []struct {
 		name string

@@ -373,6 +373,10 @@ func (w *world) hostNames() []string {
 // write is a client on each host that writes all the time.
 func (w *world) write() {
 	for _, name := range w.hostNames() {
+		if d := w.hosts[name].db; d.open() && !d.opened {
+			d.opened = true
+			w.opened(d)
+		}
 		w.hosts[name].db.write()
 	}
 	w.after(writing, w.write)
@@ -407,7 +411,7 @@ func (w *world) opened(d *database) {
 func (w *world) check() {
 	open := 0
 	for _, h := range w.hosts {
-		if h.db.running && h.db.primary {
+		if h.db.open() {
 			open++
 		}
 	}

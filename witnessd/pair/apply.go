@@ -28,8 +28,11 @@ func (r Record) Apply(c Command, entry Term) (Record, []Fact, error) {
 
 // compare is rule R6: the revision and the term that the command was decided on must still hold.
 func (r Record) compare(c Command, entry Term) *Refusal {
+	_, create := c.Body.(Create)
 	_, restore := c.Body.(Restore)
 	switch {
+	case r.Stage == 0 && !create:
+		return refuse(ReasonUnknownPair, "", "no pair has the id %s", c.Pair)
 	case r.Stage == StageRemoved:
 		return refuse(ReasonRemoved, "", "pair %s was removed", r.Name)
 	case c.Revision != r.Revision:
@@ -134,9 +137,14 @@ func (r *Record) arm(b Arm) (Fact, *Refusal) {
 	return r.fact(FactArmed, b.Host, "%s is synchronized; armed", r.Mirror), nil
 }
 
+// expose is refused while a forced failover lets the leases of the primary run out: a sole right has no end to
+// wait for.
 func (r *Record) expose(b Expose) (Fact, *Refusal) {
-	if r.Stage != StageReady || b.Host != r.Primary {
+	switch {
+	case r.Stage != StageReady || b.Host != r.Primary:
 		return Fact{}, refuse(ReasonNotPrimary, "", "%s is not the primary of pair %s", b.Host, r.Name)
+	case withheld(*r):
+		return Fact{}, r.busy()
 	}
 	r.Right = RightSole
 	return r.fact(FactExposed, b.Host, "%s serves alone: %s", b.Host, b.Cause), nil
@@ -217,6 +225,8 @@ func (r *Record) lowerLongest(b LowerLongest) (Fact, *Refusal) {
 func (r *Record) startProcedure(b StartProcedure) (Fact, *Refusal) {
 	p := b.Procedure
 	switch {
+	case r.Stage != StageReady:
+		return Fact{}, refuse(ReasonForming, "", "pair %s is %v", r.Name, r.Stage)
 	case r.Procedure != nil:
 		return Fact{}, r.busy()
 	case p.Kind < KindFailover || p.Kind > KindRemove || p.Step < StepRelease || p.Step > StepUnmanage:
@@ -265,9 +275,14 @@ func (r *Record) replaceMirror(b ReplaceMirror) (Fact, *Refusal) {
 			"hosts of pair %s change only while its right is sole", r.Name)
 	case b.Member.Host == r.Primary:
 		return Fact{}, refuse(ReasonBadSpec, "name another host", "%s is the primary", b.Member.Host)
+	case !validName(string(b.Member.Host)) || !validName(b.Member.Instance):
+		return Fact{}, refuse(ReasonBadSpec, "name a host and its instance, by its agent's configuration",
+			"host name %q and instance name %q are not both valid", b.Member.Host, b.Member.Instance)
 	}
 	old := r.Mirror
 	r.Members[r.index(old)] = b.Member
+	// The primary's agent announces itself anew once it has heard of this, see knowsMirror.
+	r.Members[r.index(r.Primary)].LinkAddress = ""
 	r.Mirror = b.Member.Host
 	r.Epoch++
 	f := r.fact(FactMirrorReplaced, b.Member.Host, "mirror %s replaced by %s", old, b.Member.Host)
@@ -288,6 +303,10 @@ func (r *Record) remove(b Remove, at int64) (Fact, *Refusal) {
 }
 
 func (r *Record) restore(b Restore) (Fact, *Refusal) {
+	if b.Generation <= r.Revision.Generation() {
+		return Fact{}, refuse(ReasonStaleRevision, "", "generation %d of pair %s does not follow generation %d",
+			b.Generation, r.Name, r.Revision.Generation())
+	}
 	if r.Stage == StageReady {
 		r.Stage = StageRestored
 	}
@@ -298,7 +317,7 @@ func (r *Record) restore(b Restore) (Fact, *Refusal) {
 }
 
 func (r *Record) adopt(b Adopt) (Fact, *Refusal) {
-	if r.Stage != StageRestored || r.index(b.Primary) < 0 || b.Epoch <= r.Epoch {
+	if r.Stage != StageRestored && r.Stage != StageForming || r.index(b.Primary) < 0 || b.Epoch <= r.Epoch {
 		return Fact{}, refuse(ReasonRestored, "", "pair %s cannot adopt epoch %d of %s", r.Name, b.Epoch, b.Primary)
 	}
 	r.Stage, r.Epoch, r.Right, r.Procedure = StageReady, b.Epoch, RightSole, nil

@@ -67,9 +67,10 @@ func (p Policy) Validate() []string {
 	check(p.Lease <= MaximumLease, "lease (%v) must be at most %v", p.Lease, MaximumLease)
 	check(p.Guard >= MinimumGuard, "guard (%v) must be at least %v, the time a fence may need",
 		p.Guard, MinimumGuard)
-	check(p.Guard*50 >= p.Lease, "guard (%v) must be at least 2 %% of lease (%v): clock rates may differ by 1 %% each way",
-		p.Guard, p.Lease)
-	check(p.Lease >= 3*p.Heartbeat+p.Guard,
+	check(p.Guard-MinimumGuard >= p.Lease/50,
+		"guard (%v) must be at least 2 %% of lease (%v) longer than %v: clock rates may differ by 1 %% each way",
+		p.Guard, p.Lease, MinimumGuard)
+	check((p.Lease-p.Guard)/3 >= p.Heartbeat,
 		"lease (%v) must be at least three heartbeats (%v each) and the guard (%v), so that two lost messages stop nobody",
 		p.Lease, p.Heartbeat, p.Guard)
 	check(p.MirrorTimeout >= p.Heartbeat, "mirror_timeout (%v) must be at least one heartbeat (%v)",

@@ -34,9 +34,13 @@ func ask(r Record, w Watch, e Ask, now Instant) (Watch, []Action) {
 
 func current(r Record, w Watch, e Ask) *Refusal {
 	again := "read the pair again and decide on what it says now"
+	why := ahead(r, w)
 	switch {
 	case r.Stage == StageRemoved:
 		return refuse(ReasonRemoved, "", "pair %s was removed", r.Name)
+	case why != "":
+		// Every order would raise the revision, and a record that has lost history would seem to be the newer one.
+		return refuse(ReasonAhead, "see docs/operations.md, restore", "%s", why)
 	case e.Revision != 0 && e.Revision != r.Revision:
 		return refuse(ReasonStaleRevision, again, "decided on revision %v of pair %s, which is now at %v",
 			e.Revision, r.Name, r.Revision)
@@ -129,7 +133,7 @@ func speak(r Record, w Watch, token uint64, wish WishSpeak) (Watch, []Action) {
 	case i < 0:
 		return w, []Action{Reply{Token: token, Refusal: refuse(ReasonBadSpec, "", "%s is not a host of pair %s",
 			wish.Host, r.Name)}}
-	case r.Stage != StageRestored:
+	case !adopting(r, w):
 		return w, []Action{Reply{Token: token, Refusal: refuse(ReasonBadSpec, "", "pair %s does not wait for epoch files",
 			r.Name)}}
 	}
@@ -176,7 +180,10 @@ func procedureDue(r Record, w Watch, now Instant) (Watch, []Action) {
 		if p.Epoch != r.Epoch {
 			return end(r, w, false, ReasonStaleEpoch, "the epoch has changed")
 		}
-		if p.Kind == KindForced && (late || w.released(r) && now.Sub(w.ReleasedAt) > r.LongestLease) {
+		if why := inVain(r, w, now); why != "" {
+			return end(r, w, false, ReasonReleased, why)
+		}
+		if p.Kind == KindForced && late {
 			return forceWithoutRelease(r, w)
 		}
 	case StepWithhold:
@@ -186,6 +193,22 @@ func procedureDue(r Record, w Watch, now Instant) (Watch, []Action) {
 		return end(r, w, false, ReasonTimedOut, fmt.Sprintf("step %v took longer than %v (%v)", p.Step, p.Timeout, v))
 	}
 	return w, nil
+}
+
+// inVain says why a release does not lead to a promotion, or "" if it may yet: then the primary is better
+// reinstated than left stopped until the step is late.
+func inVain(r Record, w Watch, now Instant) string {
+	s := w.seen(r, r.Primary)
+	own := s.Heard && s.Report.Released == r.Epoch // not hearsay, which may lack the word about the mirror
+	switch {
+	case !w.released(r):
+		return ""
+	case own && !w.ReleasedEverything && r.Right == RightSole && !r.Procedure.AcceptLoss:
+		return fmt.Sprintf("%s stopped, but %s may lack acknowledged commits", r.Primary, r.Mirror)
+	case now.Sub(w.ReleasedAt) > r.LongestLease:
+		return fmt.Sprintf("%s stopped, but %s could not be promoted", r.Primary, r.Mirror)
+	}
+	return ""
 }
 
 // promoteDue waits for the new primary to serve. If it is lost before, the procedure ends so that the next
@@ -208,7 +231,7 @@ func promoteDue(r Record, w Watch, now Instant, late bool) (Watch, []Action) {
 func unmanageDue(r Record, w Watch, late bool) (Watch, []Action) {
 	s := w.seen(r, r.Primary)
 	switch {
-	case s.Heard && s.Report.Unmanaged:
+	case s.Heard && s.Report.Unmanaged && s.Report.Revision == r.Revision: // not the word of an earlier removal
 		return propose(r, w, Remove{Cause: fmt.Sprintf("%s confirmed that it is no longer managed", r.Primary)}, 0, nil)
 	case w.released(r):
 		return propose(r, w, Remove{Cause: fmt.Sprintf("%s released epoch %d", r.Primary, r.Epoch)}, 0, nil)
@@ -264,7 +287,7 @@ func promotion(r Record, w Watch, now Instant) Promote {
 	b := Promote{To: r.Mirror, Procedure: r.procedureID()}
 	if r.Procedure != nil {
 		b.Procedure = r.Procedure.ID
-		b.Forced = r.Procedure.AcceptLoss && r.Right == RightSole && !w.released(r)
+		b.Forced = r.Procedure.AcceptLoss && r.Right == RightSole && !(w.released(r) && w.ReleasedEverything)
 	}
 	switch {
 	case w.released(r) && r.Procedure != nil:
@@ -302,4 +325,19 @@ func reinstatement(r Record, w Watch, now Instant) string {
 		return fmt.Sprintf("epoch %d was released and %s could not be promoted", r.Epoch, r.Mirror)
 	}
 	return ""
+}
+
+// relief is a failover away from a primary whose agent is well but whose database does not come to serve, say
+// because its promotion hangs: it keeps its leases for ever, so they are taken from it as from any primary that
+// is forced. The right is leased, so nothing is lost.
+func relief(r Record, w Watch, now Instant) (Procedure, bool) {
+	if r.Right != RightLeased || w.released(r) || !w.idle || !w.fresh(r, r.Primary, now) ||
+		now.Sub(w.idleSince) < r.Policy.PromoteTimeout || !FailoverVerdict(r, w, now).Ready() {
+		return Procedure{}, false
+	}
+	return Procedure{
+		ID: r.procedureID(), Kind: KindForced, Step: StepRelease, Epoch: r.Epoch, Target: r.Mirror,
+		Timeout: r.askTime(),
+		Reason:  fmt.Sprintf("%s has not served for %v though its agent is there", r.Primary, round(now.Sub(w.idleSince))),
+	}, true
 }

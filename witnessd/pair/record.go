@@ -7,7 +7,8 @@ type Member struct {
 	Host     HostID
 	Instance string // the database instance on that host, by the agent's configuration
 
-	// Announced by the agent; empty until it has connected once.
+	// Announced by the agent; empty until it has connected once, LinkAddress also when the primary has not heard
+	// of a new mirror yet.
 	LinkAddress    string // host:port of the agent's partner link
 	ServiceAddress string // host:port where clients and the partner's instance reach the database
 	Engine         string // postgres, sqlserver, mariadb, demo
@@ -92,6 +93,13 @@ func (r Record) Partner(h HostID) HostID {
 	default:
 		return ""
 	}
+}
+
+// knowsMirror says whether the primary's agent has heard who its mirror is. Until then the mirror of before may
+// vouch for it, and that one need not know of a promotion (rule R16).
+func (r Record) knowsMirror() bool {
+	m, _ := r.Member(r.Primary)
+	return m.LinkAddress != ""
 }
 
 // index returns the place of a host in Members, and so in a Watch's Seen; -1 for a stranger.

@@ -43,6 +43,7 @@ func heard(r Record, w Watch, e Heard) (Watch, []Action) {
 		return w, nil
 	}
 	w.Seen[i] = Seen{Report: e.Report, At: e.Receipt, Heard: true}
+	w = hearIdle(r, w, e)
 	w, acts := hearReleases(r, w, e)
 	if p, ok := request(r, w, e.Report); ok && !w.Pending.Active && ahead(r, w) == "" {
 		w, acts = propose(r, w, p, 0, acts)
@@ -74,6 +75,18 @@ func hearReleases(r Record, w Watch, e Heard) (Watch, []Action) {
 	return w, []Action{Nudge{Host: r.Mirror}}
 }
 
+// hearIdle notes since when the primary's agent is there and its database does not serve.
+func hearIdle(r Record, w Watch, e Heard) Watch {
+	switch {
+	case e.Report.Host != r.Primary:
+	case e.Report.Serving:
+		w.idle = false
+	case !w.idle:
+		w.idle, w.idleSince = true, e.Receipt
+	}
+	return w
+}
+
 // request turns the primary's own wish to arm or expose into a command. The revision that the agent named
 // must be the record's: the agent acts on "sole" only above the revision it named in an arm (rule R8).
 func request(r Record, w Watch, rep Report) (Body, bool) {
@@ -82,7 +95,7 @@ func request(r Record, w Watch, rep Report) (Body, bool) {
 		return nil, false
 	}
 	if rep.Request == RequestExpose {
-		return Expose{Host: rep.Host, Cause: orNone(rep.RequestCause)}, true
+		return Expose{Host: rep.Host, Cause: orNone(rep.RequestCause)}, !withheld(r)
 	}
 	armable := r.Mode == ModeAutomatic && (r.Procedure == nil || r.Procedure.Step == StepPromote)
 	return Arm{Host: rep.Host}, armable
@@ -92,7 +105,7 @@ func request(r Record, w Watch, rep Report) (Body, bool) {
 func announcement(r Record, rep Report) (Member, bool) {
 	known, _ := r.Member(rep.Host)
 	m := rep.Member
-	if m.Instance != known.Instance || m.LinkAddress == "" {
+	if m.Instance != known.Instance || m.LinkAddress == "" || known.LinkAddress == "" && rep.Epoch != r.Epoch {
 		return Member{}, false
 	}
 	// An instance that is empty or down does not know its identity; the record keeps the last one.
@@ -125,7 +138,7 @@ func ahead(r Record, w Watch) string {
 func confirm(r Record, w Watch, e Confirmed, now Instant) (Watch, []Action) {
 	a := Answer{Host: e.Host}
 	switch {
-	case r.Stage == StageRestored:
+	case adopting(r, w):
 		a.Mute, a.Refused = true, ReasonRestored
 	case ahead(r, w) != "":
 		a.Mute, a.Refused = true, ReasonAhead
@@ -156,11 +169,16 @@ func withheld(r Record) bool {
 
 // applied follows the record after a command, whoever proposed it.
 func applied(r Record, w Watch, e Applied, now Instant) (Watch, []Action) {
+	if _, restored := e.Body.(Restore); restored {
+		// R15: what was heard before, and the time that passed, were of another history.
+		return NewWatch(r, w.Term, now), []Action{Nudge{Host: r.Primary}, Nudge{Host: r.Mirror}}
+	}
 	w.Pending = Pending{}
 	if r.Epoch != e.Before.Epoch {
 		// R4: a committed change of epoch counts as a grant to the new primary at the moment of its commit.
 		w.LeaseUntil = now.Add(r.LongestLease)
 		w.Released, w.ReleasedEverything, w.ReleasedAt = 0, false, 0
+		w.idle = false
 	}
 	for i := range r.Members {
 		if r.Members[i].Host != e.Before.Members[i].Host {
@@ -191,14 +209,15 @@ func decide(r Record, w Watch, now Instant) (Watch, []Action) {
 		return suspend(r, w, why)
 	}
 	switch r.Stage {
-	case StageForming:
+	case StageForming, StageRestored:
+		if adopting(r, w) {
+			if a, v := adoption(r, w, now); v.OK() {
+				return propose(r, w, a, 0, nil)
+			}
+			return w, nil
+		}
 		if FormVerdict(r, w, now).OK() {
 			return propose(r, w, Begin{}, 0, nil)
-		}
-		return w, nil
-	case StageRestored:
-		if a, v := adoption(r, w, now); v.OK() {
-			return propose(r, w, a, 0, nil)
 		}
 		return w, nil
 	case StageReady:
@@ -206,6 +225,20 @@ func decide(r Record, w Watch, now Instant) (Watch, []Action) {
 	default:
 		return w, nil
 	}
+}
+
+// adopting says whether the pair waits for its agents' files (rule R15). A pair that is forming while an agent
+// remembers an epoch of it was restored from a backup of its first moments.
+func adopting(r Record, w Watch) bool {
+	if r.Stage != StageForming {
+		return r.Stage == StageRestored
+	}
+	for _, s := range w.Seen {
+		if s.Heard && s.Report.Epoch > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func decideReady(r Record, w Watch, now Instant) (Watch, []Action) {
@@ -217,6 +250,9 @@ func decideReady(r Record, w Watch, now Instant) (Watch, []Action) {
 	}
 	if why := reinstatement(r, w, now); why != "" {
 		return propose(r, w, Reinstate{Cause: why}, 0, nil)
+	}
+	if p, ok := relief(r, w, now); ok {
+		return propose(r, w, StartProcedure{Procedure: p}, 0, nil)
 	}
 	if lowerDue(r, w, now) {
 		return propose(r, w, LowerLongest{To: r.Policy.Lease}, 0, nil)

@@ -28,7 +28,8 @@ func FailoverVerdict(r Record, w Watch, now Instant) Verdict {
 func requireRight(v *Verdict, r Record, w Watch) {
 	everything := w.released(r) && w.ReleasedEverything
 	p := r.Procedure
-	accepted := p != nil && p.Kind == KindForced && p.Epoch == r.Epoch && p.AcceptLoss && p.Step == StepWithhold
+	accepted := p != nil && p.Kind == KindForced && p.Epoch == r.Epoch && p.AcceptLoss &&
+		(p.Step == StepWithhold || w.released(r))
 	detail := fmt.Sprintf("right is %v", r.Right)
 	switch {
 	case everything:
@@ -76,6 +77,9 @@ func requireMirror(v *Verdict, r Record, w Watch, now Instant) {
 	if p := r.Procedure; p != nil && p.Kind == KindForced && r.Right == RightSole && !w.released(r) {
 		v.require(s.Heard && !s.Report.HearsPartner, "mirror does not hear the primary", ReasonPrimaryHeard,
 			"%s %s", r.Mirror, hearsText(s, r.Primary))
+		v.require(r.knowsMirror(), "primary has heard of its mirror", ReasonPrimarySilent, "%s", mirrorKnownText(r))
+		v.require(!w.fresh(r, r.Primary, now), "witness does not hear the primary", ReasonPrimaryHeard,
+			"%s", age(r.Primary, w.seen(r, r.Primary), now, r.Policy.Lease))
 	}
 }
 
@@ -121,6 +125,9 @@ func FormVerdict(r Record, w Watch, now Instant) Verdict {
 		s := w.Seen[i]
 		v.require(w.fresh(r, m.Host, now), string(m.Host)+" is heard", ReasonHostSilent, "%s",
 			age(m.Host, s, now, r.Policy.Lease))
+		// An agent that knows of the pair before it begins need not fear that it has forgotten a promise.
+		v.require(s.Heard && s.Report.FileKnown, string(m.Host)+" knows of the pair", ReasonHostSilent,
+			"%s %s", m.Host, knowsText(s))
 		v.require(s.Heard && !s.Report.OtherRight, string(m.Host)+" is free", ReasonHostBusy,
 			"%s instance %s %s", m.Host, m.Instance, busyText(s))
 		v.require(s.Heard && s.Report.Complaint == "", string(m.Host)+" has no complaint", ReasonHostConflict,
@@ -135,16 +142,22 @@ func FormVerdict(r Record, w Watch, now Instant) Verdict {
 	return v
 }
 
+// epochsUnheard is more epochs than a host can have been through while the other one heard of none. An epoch
+// file that turns up although an operator spoke for it must be older than what was adopted.
+const epochsUnheard = 100_000
+
 // adoption is rule R15: one longest lease after the restored witness has a leader, and with both agents'
 // files (or an operator's word for a missing one), the highest epoch + 1 goes to that epoch's primary, sole.
 func adoption(r Record, w Watch, now Instant) (Adopt, Verdict) {
 	v := Verdict{Question: "may the restored pair be adopted?"}
 	epoch, primary, longest := r.Epoch, r.Primary, r.LongestLease
+	unheard := Epoch(0)
 	for i, m := range r.Members {
 		s := w.Seen[i]
 		v.require(s.Heard && s.Report.FileKnown || w.spoken[i], string(m.Host)+" has reported its epoch file",
 			ReasonFileMissing, "%s: %s", m.Host, fileText(s, w.spoken[i]))
 		if !s.Heard || !s.Report.FileKnown {
+			unheard = epochsUnheard
 			continue
 		}
 		longest = max(longest, s.Report.LongestLease)
@@ -155,18 +168,21 @@ func adoption(r Record, w Watch, now Instant) (Adopt, Verdict) {
 	waited := now.Sub(w.Since)
 	v.require(waited >= longest, "one longest lease has passed", ReasonGrace, "%v of %v passed",
 		round(waited), longest)
+	v.require(r.index(primary) >= 0, "the primary is of the pair", ReasonHostConflict,
+		"epoch %d is of %s, the restored pair is of %s and %s", epoch, primary, r.Members[0].Host, r.Members[1].Host)
 	cause := fmt.Sprintf("highest epoch reported is %d of %s", epoch, primary)
-	return Adopt{Epoch: epoch + 1, Primary: primary, Cause: cause}, v
+	return Adopt{Epoch: epoch + unheard + 1, Primary: primary, Cause: cause}, v
 }
 
 // Explain answers, for people and programs, every question that a pair may raise.
 func Explain(r Record, w Watch, now Instant) []Verdict {
 	switch r.Stage {
-	case StageForming:
+	case StageForming, StageRestored:
+		if adopting(r, w) {
+			_, v := adoption(r, w, now)
+			return []Verdict{v}
+		}
 		return []Verdict{FormVerdict(r, w, now)}
-	case StageRestored:
-		_, v := adoption(r, w, now)
-		return []Verdict{v}
 	case StageReady:
 		return []Verdict{FailoverVerdict(r, w, now), SwitchoverVerdict(r, w, now)}
 	default:
@@ -233,6 +249,20 @@ func busyText(s Seen) string {
 		return "still holds a right or a promise under another pair id; remove that pair first"
 	}
 	return "holds no other right"
+}
+
+func mirrorKnownText(r Record) string {
+	if r.knowsMirror() {
+		return fmt.Sprintf("%s has heard that %s is its mirror", r.Primary, r.Mirror)
+	}
+	return fmt.Sprintf("%s has not heard that %s is its mirror now: the one of before might let it serve", r.Primary, r.Mirror)
+}
+
+func knowsText(s Seen) string {
+	if s.Heard && s.Report.FileKnown {
+		return "has an epoch file for it"
+	}
+	return "has no epoch file for it yet"
 }
 
 func fileText(s Seen, spoken bool) string {

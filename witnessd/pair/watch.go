@@ -39,6 +39,10 @@ type Watch struct {
 	ReleasedEverything bool
 	ReleasedAt         Instant
 
+	// idle says that the primary's agent is heard and its database does not serve, idleSince from when on.
+	idle      bool
+	idleSince Instant
+
 	step stepClock
 	// fence is the outcome of the fencing command of a procedure's StepFence.
 	fence struct {

@@ -96,7 +96,10 @@ func LoadConfig(path string) (Config, error) {
 func ParseConfig(raw []byte) (Config, error) {
 	c := DefaultConfig()
 	err := yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict(), yaml.DisallowUnknownField()).Decode(&c)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) {
+		c, err = DefaultConfig(), nil // the decoder leaves zeroes behind where a file says nothing at all
+	}
+	if err != nil {
 		return Config{}, errors.New(yaml.FormatError(err, false, true))
 	}
 	c.advertise()

@@ -50,6 +50,7 @@ type Agent struct {
 	partners   *link.Partners
 	events     chan event
 	stopped    chan struct{} // closed when the loop has ended
+	failed     chan error    // background work that the agent is of no use without
 	background sync.WaitGroup
 
 	beat    beat // owned by the loop
@@ -67,7 +68,7 @@ func New(config Config, opts Options) (*Agent, error) {
 	a := &Agent{
 		config: config, opts: opts, clock: opts.Clock, log: opts.Logger, boot: bootID(),
 		start: uuid.NewString(), events: make(chan event, 1024),
-		stopped: make(chan struct{}), peers: map[string]*peerBeat{},
+		stopped: make(chan struct{}), failed: make(chan error, 1), peers: map[string]*peerBeat{},
 		reg: prometheus.NewRegistry(),
 	}
 	if a.clock == nil {
@@ -195,8 +196,15 @@ func (a *Agent) connect(ctx context.Context, listener net.Listener) {
 	a.background.Go(func() { a.report(ctx, "partner listener", a.partners.Serve(ctx, listener)) })
 }
 
+// report ends the agent when what it needs has ended: a new start may do better, and an agent that goes on
+// without its sessions looks well and is not.
 func (a *Agent) report(ctx context.Context, what string, err error) {
-	if err != nil && !errors.Is(err, context.Canceled) {
-		a.log.ErrorContext(ctx, "background work ended", "what", what, "error", err)
+	if err == nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	a.log.ErrorContext(ctx, "background work ended", "what", what, "error", err)
+	select {
+	case a.failed <- fmt.Errorf("%s: %w", what, err):
+	default:
 	}
 }

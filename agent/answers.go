@@ -18,9 +18,11 @@ func (a *Agent) answered(ctx context.Context, answer link.Answer) error {
 	}
 	delete(b.sent, answer.Sequence)
 	a.owed(sent)
-	if answer.Term > b.term {
+	if answer.Sequence > b.termOf {
+		b.termOf = answer.Sequence
+		// The new leader must hear that it was heard (rule R5).
+		b.now = b.now || answer.Term != b.term
 		b.term = answer.Term
-		b.now = true // the new leader must hear that it was heard (rule R5)
 	}
 	a.metrics.answers.Inc()
 	a.metrics.roundTrip.Observe(a.clock().Sub(sent).Seconds())
@@ -96,6 +98,8 @@ func (a *Agent) removed(ctx context.Context, pair string) error {
 		i.log.WarnContext(ctx, "forget pair", "error", err)
 	}
 	i.managed = false
+	// What runs here is nobody's business now: a right that was timed must not end it later.
+	i.fence.Renew(0, true)
 	return nil
 }
 

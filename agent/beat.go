@@ -21,12 +21,14 @@ const sentKept = 64
 // beat is the rhythm of the heartbeats to the witness. It is owned by the loop.
 type beat struct {
 	sequence uint64
-	term     uint64
+	term     uint64 // of the answer to the heartbeat termOf, the newest that was answered;
+	termOf   uint64 // not the highest one: a restored witness counts from lower
 	last     hold.Instant
 	sent     map[uint64]hold.Instant // unanswered, by sequence
 	waiting  hold.Instant            // since when an answer is owed; 0: none is
 	now      bool                    // send without waiting for the beat
 	partners bool
+	linked   hold.Instant // when partners were last sent to; news for the witness must not put that off
 	reply    hold.Says
 	unknown  map[string]unknownPair // pairs that name an instance this agent does not have
 	told     bool                   // the operator was told that the host is in no pair
@@ -58,12 +60,11 @@ func (a *Agent) interval() time.Duration {
 func (a *Agent) sendDue(now hold.Instant) {
 	b := &a.beat
 	every := a.interval()
-	due := now.Sub(b.last) >= every
-	if due || b.now && now.Sub(b.last) >= minGap {
+	if gap := now.Sub(b.last); gap >= every || b.now && gap >= minGap {
 		a.sendWitness(now, every)
 	}
-	if due || b.partners {
-		b.partners = false
+	if b.partners || now.Sub(b.linked) >= every {
+		b.partners, b.linked = false, now
 		a.sendPartners(now)
 	}
 }

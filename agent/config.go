@@ -154,6 +154,9 @@ func (c Config) Validate() []string {
 	seen := map[string]bool{}
 	for i, in := range c.Instances {
 		check(in.Name != "", "instances[%d].name must be set", i)
+		// It names files.
+		check(in.Name == "" || filepath.Base(in.Name) == in.Name && !strings.HasPrefix(in.Name, "."),
+			"instances[%d].name (%q) must not contain a slash or begin with a dot", i, in.Name)
 		check(!seen[in.Name], "instances: name %q is used twice", in.Name)
 		seen[in.Name] = true
 		if err := in.validate(); err != nil {

@@ -42,9 +42,9 @@ type instance struct {
 	systemID string   // last one seen, for the announcement
 	others   []string // further pair ids that name this instance (R16)
 
-	ops       chan operation
+	ops       chan operation // the one to begin next; only the loop sends
 	ended     sync.WaitGroup
-	look      chan struct{} // asks the prober for a look now
+	unmarked  bool // the mark could not be written last time
 	cancelOp  context.CancelFunc
 	stopSteps func()
 	step      stepText
@@ -73,7 +73,7 @@ func (a *Agent) openInstance(ctx context.Context, name string, eng engine.Engine
 		name: name, engine: eng, log: a.log.With("instance", name), post: a.postEvent,
 		file: epochFile{path: filepath.Join(a.config.StateDir, name+".epoch")},
 		mark: markFile{path: filepath.Join(a.config.RunDir, name+".mark"), boot: a.boot},
-		ops:  make(chan operation, 16), look: make(chan struct{}, 1),
+		ops:  make(chan operation, 1),
 	}
 	file, known, err := i.file.load()
 	if err != nil {
@@ -95,8 +95,12 @@ func (a *Agent) openInstance(ctx context.Context, name string, eng engine.Engine
 	return i, nil
 }
 
+// close is called when the loop has ended.
 func (i *instance) close() {
 	i.stopSteps()
+	if i.cancelOp != nil {
+		i.cancelOp() // an agent that ends because it is unsafe must not wait for a copy that takes hours
+	}
 	i.ended.Wait()
 	i.fence.Close()
 	if err := i.engine.Close(); err != nil {
@@ -113,6 +117,24 @@ func (i *instance) adopt(host, pair, name string, now hold.Instant) {
 	i.managed = true
 }
 
+// remember writes the mark. A file system without room must not end service: without a mark the next start is only
+// more careful.
+func (i *instance) remember(ctx context.Context, r hold.Renew) error {
+	err := i.mark.write(r)
+	if err == nil {
+		i.unmarked = false
+		return nil
+	}
+	if failed := i.mark.clear(); failed != nil {
+		return errors.Join(err, failed)
+	}
+	if !i.unmarked {
+		i.unmarked = true
+		i.log.ErrorContext(ctx, "the next start of this agent will have to stop the database", "error", err)
+	}
+	return nil
+}
+
 // observed keeps what is shown and announced also while no pair is known.
 func (i *instance) observed(e hold.Engine) {
 	i.lastSeen = e
@@ -121,33 +143,51 @@ func (i *instance) observed(e hold.Engine) {
 	}
 }
 
+// exitDelay is how much later than a look the kernel's word of a process's end may come.
+const exitDelay = 50 * time.Millisecond
+
 // probe looks at the database again and again, and hears of its end at once.
 func (i *instance) probe(ctx context.Context, clock Clock) {
 	ticker := time.NewTicker(probeInterval)
 	defer ticker.Stop()
-	exits := i.engine.Exits()
+	ran := false
 	for {
-		i.lookOnce(ctx, clock)
+		ran = i.lookOnce(ctx, clock, ran)
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-		case <-i.look:
-		case exit := <-exits:
-			i.post(i.name, hold.EngineExited{Reason: exit.Reason})
+		case exit := <-i.engine.Exits():
+			i.exited(exit)
 		}
 	}
 }
 
-func (i *instance) lookOnce(ctx context.Context, clock Clock) {
+func (i *instance) exited(exit engine.Exit) { i.post(i.name, hold.EngineExited{Reason: exit.Reason}) }
+
+// lookOnce says whether the database runs. ran is what the former look said.
+func (i *instance) lookOnce(ctx context.Context, clock Clock, ran bool) bool {
 	seen, err := i.observe(ctx, clock)
 	if err != nil {
 		if ctx.Err() == nil {
 			i.log.DebugContext(ctx, "look at database", "error", err)
 		}
-		return
+		return ran
+	}
+	if ran && !seen.Running {
+		// A look must not overtake the word of the end: hold would start the database again where it should let
+		// the mirror take over.
+		delay := time.NewTimer(exitDelay)
+		defer delay.Stop()
+		select {
+		case exit := <-i.engine.Exits():
+			i.exited(exit)
+		case <-delay.C: // it was stopped by this agent
+		case <-ctx.Done():
+		}
 	}
 	i.post(i.name, hold.EngineSeen{Engine: seen})
+	return seen.Running
 }
 
 func (i *instance) observe(ctx context.Context, clock Clock) (hold.Engine, error) {
@@ -184,11 +224,11 @@ func (i *instance) carryOut(op operation, clock Clock) hold.EngineDone {
 	case hold.OpFollow:
 		err = i.engine.Follow(op.ctx, op.peer, i.progress)
 	case hold.OpPromote:
-		err = i.engine.Promote(op.ctx, op.peer)
+		err = i.fence.Within(op.ctx, func(ctx context.Context) error { return i.engine.Promote(ctx, op.peer) })
 	case hold.OpHold:
-		err = i.engine.HoldCommits(op.ctx, op.peer)
+		err = i.fence.Within(op.ctx, func(ctx context.Context) error { return i.engine.HoldCommits(ctx, op.peer) })
 	case hold.OpReleaseCommits:
-		err = i.engine.ReleaseCommits(op.ctx)
+		err = i.fence.Within(op.ctx, i.engine.ReleaseCommits)
 	case hold.OpHandOver:
 		var h engine.Handover
 		h, err = i.engine.HandOver(op.ctx, op.peer)
@@ -239,6 +279,10 @@ func (i *instance) begin(ctx context.Context, do hold.Do, pair string) {
 	var opCtx context.Context
 	opCtx, i.cancelOp = context.WithCancel(ctx)
 	i.log.InfoContext(ctx, "database operation begins", "op", do.Op.String())
+	select {
+	case <-i.ops: // cancelled above, and not begun; an engine that clings to a call must not hold up the loop
+	default:
+	}
 	i.ops <- operation{ctx: opCtx, id: do.ID, op: do.Op, peer: engine.Peer{
 		Pair: pair, Host: do.Peer.Host, Address: do.Peer.ServiceAddress, SystemID: do.Peer.SystemID,
 	}}

@@ -84,6 +84,9 @@ func (a *Agent) loop(ctx context.Context) error {
 			err = a.tick(ctx)
 		case ev := <-a.events:
 			err = a.handle(ctx, ev)
+		case err := <-a.failed:
+			// Databases are left as they are for the next start, as at any other end.
+			return err
 		}
 		if err != nil {
 			a.shutAll(ctx)
@@ -147,8 +150,11 @@ func (a *Agent) byPair(pair string) *instance {
 
 // step decides and acts. An error means that the agent is no longer safe.
 func (a *Agent) step(ctx context.Context, i *instance, ev hold.Event) error {
-	if seen, ok := ev.(hold.EngineSeen); ok {
-		i.observed(seen.Engine)
+	switch e := ev.(type) {
+	case hold.EngineSeen:
+		i.observed(e.Engine)
+	case hold.Fenced:
+		a.metrics.fences.Inc()
 	}
 	if !i.managed {
 		return nil
@@ -171,7 +177,7 @@ func (a *Agent) act(ctx context.Context, i *instance, action hold.Action) error 
 			return fmt.Errorf("%w: %w", ErrUnsafe, err)
 		}
 	case hold.Renew:
-		if err := i.mark.write(act); err != nil {
+		if err := i.remember(ctx, act); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnsafe, err)
 		}
 		i.fence.Renew(act.Until, act.Endless)
@@ -214,10 +220,14 @@ func (a *Agent) shut(ctx context.Context, i *instance, why string) {
 }
 
 // shutAll ends service of every pair that this host may be serving: the agent is about to end without being
-// able to keep its promises.
+// able to keep its promises. What could not be saved may be that this host is not primary any more, so the
+// database's role counts too.
 func (a *Agent) shutAll(ctx context.Context) {
 	for _, i := range a.instances {
-		if i.managed && i.state.Status(a.clock()).Primary {
+		now := a.clock()
+		st := i.state.Status(now)
+		bound := i.managed && st.Managed && !i.state.Report(now).Unmanaged
+		if bound && (st.Primary || i.lastSeen.Role == hold.RolePrimary) {
 			a.shut(ctx, i, "the agent cannot keep its promises")
 		}
 	}

@@ -47,7 +47,6 @@ func (a *Agent) publish() {
 		s.instances = append(s.instances, st)
 	}
 	a.status.Store(s)
-	a.metrics.publish(s)
 }
 
 // serving is the answer for load balancers at this instant.
@@ -71,7 +70,11 @@ func (a *Agent) serveHTTP(ctx context.Context) error {
 	mux.HandleFunc("GET /health", a.role(func(st instanceStatus, now hold.Instant) bool {
 		return st.serving(now) || st.status.Managed && !st.status.Primary && st.status.Following
 	}))
-	mux.Handle("GET /metrics", promhttp.HandlerFor(a.reg, promhttp.HandlerOpts{}))
+	metrics := promhttp.HandlerFor(a.reg, promhttp.HandlerOpts{})
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		a.metrics.publish(a.status.Load(), a.clock())
+		metrics.ServeHTTP(w, r)
+	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 2 * time.Second, IdleTimeout: time.Minute}
 	a.background.Go(func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -99,7 +102,7 @@ func (a *Agent) role(is func(instanceStatus, hold.Instant) bool) http.HandlerFun
 			return
 		}
 		code := http.StatusServiceUnavailable
-		if is(st, now) && now.Sub(snap.at) <= staleAfter {
+		if is(st, now) && snap.fresh(now) {
 			code = http.StatusOK
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -107,6 +110,8 @@ func (a *Agent) role(is func(instanceStatus, hold.Instant) bool) http.HandlerFun
 		_ = json.NewEncoder(w).Encode(st.page(now, snap))
 	}
 }
+
+func (s *snapshot) fresh(now hold.Instant) bool { return now.Sub(s.at) <= staleAfter }
 
 func (s *snapshot) pick(name string) (instanceStatus, string) {
 	if name == "" && len(s.instances) == 1 {
@@ -186,9 +191,13 @@ func newMetrics(reg *prometheus.Registry) *metrics {
 	return m
 }
 
-func (m *metrics) publish(s *snapshot) {
+// publish is called by each scrape, and like the endpoints does not believe a stuck loop.
+func (m *metrics) publish(s *snapshot, now hold.Instant) {
+	if s == nil {
+		return
+	}
 	for _, st := range s.instances {
-		m.serving.WithLabelValues(st.name).Set(flag(st.status.Serving))
+		m.serving.WithLabelValues(st.name).Set(flag(st.serving(now) && s.fresh(now)))
 		m.epoch.WithLabelValues(st.name).Set(float64(st.status.Epoch))
 		m.following.WithLabelValues(st.name).Set(flag(st.status.Following))
 	}

@@ -9,6 +9,8 @@ package fence
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -30,9 +32,16 @@ type Fence interface {
 	Renew(until hold.Instant, endless bool)
 	// Shut ends service now and returns when it has ended.
 	Shut(ctx context.Context, why string) error
+	// Within runs work that opens the database, or needs it open, only while clients may be in, and ends its
+	// context with [ErrEnded] before service is ended. Work that was put off until after the end, by a stopped
+	// process or a disk, would open what nobody closes any more.
+	Within(ctx context.Context, work func(context.Context) error) error
 	// Close stops the fence's own goroutine and leaves service as it is.
 	Close()
 }
+
+// ErrEnded says that clients may not be in.
+var ErrEnded = errors.New("there is no right to serve")
 
 // Clock reads the host's boot-time clock.
 type Clock func() hold.Instant
@@ -48,7 +57,10 @@ type Engine struct {
 	mu      sync.Mutex
 	until   hold.Instant
 	endless bool
-	armed   bool // clients may be in
+	armed   bool                    // clients may be in
+	owed    bool                    // service was to be ended and stop has failed
+	cut     context.CancelCauseFunc // of the work that Within runs
+	stops   chan struct{}           // one token for each call of stop that runs
 	wake    chan struct{}
 	done    chan struct{}
 	ended   sync.WaitGroup
@@ -61,7 +73,7 @@ func NewEngine(ctx context.Context, clock Clock, budget time.Duration, stop func
 ) *Engine {
 	f := &Engine{
 		ctx: ctx, clock: clock, budget: budget, stop: stop, onEnd: onEnd,
-		wake: make(chan struct{}, 1), done: make(chan struct{}),
+		stops: make(chan struct{}, maxStops), wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	f.ended.Go(f.watch)
 	return f
@@ -73,7 +85,7 @@ func (f *Engine) Level() Level { return LevelEngine }
 // Renew implements Fence.
 func (f *Engine) Renew(until hold.Instant, endless bool) {
 	f.mu.Lock()
-	f.until, f.endless, f.armed = until, endless, true
+	f.until, f.endless, f.armed, f.owed = until, endless, true, false
 	f.mu.Unlock()
 	select {
 	case f.wake <- struct{}{}:
@@ -83,12 +95,82 @@ func (f *Engine) Renew(until hold.Instant, endless bool) {
 
 // Shut implements Fence.
 func (f *Engine) Shut(ctx context.Context, _ string) error {
+	f.disarm()
+	return f.end(ctx)
+}
+
+// Within implements Fence. There is one such work at a time.
+func (f *Engine) Within(ctx context.Context, work func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	f.mu.Lock()
-	f.armed = false
+	if !f.armed || !f.endless && f.clock() >= f.until {
+		f.mu.Unlock()
+		return ErrEnded
+	}
+	f.cut = cancel
 	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		f.cut = nil
+		f.mu.Unlock()
+	}()
+	return work(ctx)
+}
+
+// disarm is done before stop is called, so that nothing can begin behind its back.
+func (f *Engine) disarm() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.armed = false
+	if f.cut != nil {
+		f.cut(ErrEnded)
+	}
+}
+
+// maxStops bounds the calls of stop that run at a time: two are usual, when the loop and this fence's timer
+// notice the end of a right together; more only pile up where stop does not return.
+const maxStops = 4
+
+// end calls stop and waits for it, but not for ever: an agent that waits for one hanging database would let the
+// rights of all others run out.
+func (f *Engine) end(ctx context.Context) error {
+	select {
+	case f.stops <- struct{}{}:
+	default:
+		f.owe(true)
+		return fmt.Errorf("%d former attempts to end service still run", maxStops)
+	}
 	ctx, cancel := context.WithTimeout(ctx, f.budget)
-	defer cancel()
-	return f.stop(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		defer cancel()
+		ended <- f.stop(ctx)
+		<-f.stops
+	}()
+	patience := time.NewTimer(2 * f.budget)
+	defer patience.Stop()
+	select {
+	case err := <-ended:
+		f.owe(err != nil)
+		return err
+	case <-patience.C:
+		f.owe(true)
+		return fmt.Errorf("the database has not been stopped after %v", 2*f.budget)
+	}
+}
+
+// owe notes whether service is still to be ended; not if it was allowed again meanwhile.
+func (f *Engine) owe(yes bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.owed = yes && !f.armed
+}
+
+func (f *Engine) owes() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.owed
 }
 
 // Close implements Fence.
@@ -117,6 +199,10 @@ func (f *Engine) watch() {
 			f.expire()
 			continue
 		}
+		if f.owes() {
+			// The rest of the agent asks again only when it sees the database serve, and one that hangs is not seen.
+			_ = f.end(context.WithoutCancel(f.ctx))
+		}
 		if !ok || d > longestSleep {
 			d = longestSleep
 		}
@@ -133,11 +219,7 @@ func (f *Engine) watch() {
 // expire disarms before it stops: a renewal that comes while the database is being stopped is for a
 // database that its sender has yet to start again.
 func (f *Engine) expire() {
-	f.mu.Lock()
-	f.armed = false
-	f.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(f.ctx), f.budget)
-	defer cancel()
-	err := f.stop(ctx)
+	f.disarm()
+	err := f.end(context.WithoutCancel(f.ctx))
 	f.onEnd("the right to serve has run out", err)
 }

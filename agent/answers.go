@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -127,9 +128,21 @@ func (a *Agent) sessionChanged(ctx context.Context, s link.SessionState) {
 		return
 	}
 	if s.Reason != "" && a.beat.refused[s.Endpoint] != s.Reason {
-		a.log.ErrorContext(ctx, "witness refuses this agent", "endpoint", s.Endpoint, "reason", s.Reason, "detail", s.Detail)
+		a.tellSession(ctx, s)
 	}
 	a.beat.refused[s.Endpoint] = s.Reason
+}
+
+// reasonStopping is what a node answers while it stops.
+const reasonStopping = "STOPPING"
+
+// tellSession keeps apart what an operator must mend from a node that is merely away, which concerns no pair.
+func (a *Agent) tellSession(ctx context.Context, s link.SessionState) {
+	level, text := slog.LevelError, "witness refuses this agent"
+	if s.Reason == link.ReasonNotReached || s.Reason == reasonStopping {
+		level, text = slog.LevelInfo, "node of the witness is away"
+	}
+	a.log.Log(ctx, level, text, "endpoint", s.Endpoint, "reason", s.Reason, "detail", s.Detail)
 }
 
 func (a *Agent) partnerAnswered(ctx context.Context, e partnerAnswer) error {

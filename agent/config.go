@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -150,6 +151,9 @@ func (c Config) Validate() []string {
 	}
 	check(hostPort(c.Link.Advertise), "link.advertise (%q) must be host:port that the partner host reaches; "+
 		"link.listen without a host cannot stand in for it", c.Link.Advertise)
+	check(slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level),
+		"log.level (%q) must be debug, info, warn or error", c.Log.Level)
+	check(slices.Contains([]string{"text", "json"}, c.Log.Format), "log.format (%q) must be text or json", c.Log.Format)
 	check(len(c.Instances) > 0, "instances must name at least one database instance")
 	seen := map[string]bool{}
 	for i, in := range c.Instances {

@@ -249,6 +249,8 @@ func (i *instance) carryOut(op operation, clock Clock) hold.EngineDone {
 		// Drivers put several attempts on several lines; a log line and a table cell are one.
 		done.Err = strings.Join(strings.Fields(err.Error()), " ")
 		done.Foreign = errors.Is(err, engine.ErrForeign)
+		done.Cut = errors.Is(err, engine.ErrFenced) || errors.Is(err, fence.ErrEnded)
+		i.log.DebugContext(op.ctx, "database operation failed", "op", op.op.String(), "error", done.Err)
 		return done
 	}
 	i.log.InfoContext(op.ctx, "database operation done", "op", op.op.String(),
@@ -278,7 +280,7 @@ func (i *instance) begin(ctx context.Context, do hold.Do, pair string) {
 	}
 	var opCtx context.Context
 	opCtx, i.cancelOp = context.WithCancel(ctx)
-	i.log.InfoContext(ctx, "database operation begins", "op", do.Op.String())
+	i.log.DebugContext(ctx, "database operation begins", "op", do.Op.String())
 	select {
 	case <-i.ops: // cancelled above, and not begun; an engine that clings to a call must not hold up the loop
 	default:

@@ -100,7 +100,11 @@ func ParseConfig(raw []byte) (Config, error) {
 		c, err = DefaultConfig(), nil // the decoder leaves zeroes behind where a file says nothing at all
 	}
 	if err != nil {
-		return Config{}, errors.New(yaml.FormatError(err, false, true))
+		text := yaml.FormatError(err, false, true)
+		if strings.Contains(text, "time.Duration") {
+			text += "\nwrite a duration with its unit, such as 30s"
+		}
+		return Config{}, errors.New(text)
 	}
 	c.advertise()
 	if bad := c.Validate(); len(bad) > 0 {

@@ -54,6 +54,7 @@ type EngineDone struct {
 	ID         uint64 // of the Do that began it
 	Engine     Engine // a look begun after the operation ended; without one the operation counts as failed
 	Err        string
+	Cut        bool // a fence has cut it short: that says nothing about the database
 	Foreign    bool // the engine refused to touch data of another database
 	Everything bool // OpHandOver: the mirror has everything
 }

@@ -43,6 +43,7 @@ type State struct {
 	partnerAll  bool    // ... with everything on this host
 	partnerSeen Instant
 	partnerMet  bool
+	peerRole    Role // of the partner's database, as its agent last said
 
 	engine   Engine
 	engineOK bool // an observation was made in this start
@@ -263,10 +264,11 @@ func (s *State) urgent(now Instant) urgentNews {
 // news is what the partner must hear at once.
 type news struct {
 	epoch, released, asked Epoch
+	role                   Role
 }
 
 func (s *State) partnerNews() news {
-	return news{epoch: s.File.Epoch, released: s.File.Released, asked: s.releaseAsked()}
+	return news{epoch: s.File.Epoch, released: s.File.Released, asked: s.releaseAsked(), role: s.engine.Role}
 }
 
 // releaseAsked is the epoch that an operator wants released, for the partner (rule R14).

@@ -111,6 +111,8 @@ func (s *State) nextMirror(now Instant) Op {
 		return OpNone
 	case s.op == OpFollow:
 		return OpFollow
+	case s.hearsPartner(now) && s.peerRole == RoleMirror:
+		return OpNone // the partner's database is a mirror itself; it says so when that changes
 	case running && s.followed == s.File.Epoch && (e.Following || now.Sub(s.followSeen) < reattachTime):
 		return OpNone
 	}
@@ -146,6 +148,9 @@ func (s *State) engineDone(e EngineDone, now Instant, o *out) {
 		return // it was ended because another operation was begun
 	}
 	s.op = OpNone
+	if e.Cut {
+		return
+	}
 	if e.Err != "" {
 		s.failed(e, now, o)
 		return

@@ -57,6 +57,10 @@ func (s *State) refusal(e PartnerAsked) string {
 // hear takes in what holds for requests and answers alike.
 func (s *State) hear(says Says, now Instant, o *out) {
 	s.partnerSeen, s.partnerMet = now, true
+	if says.Engine.Role == RolePrimary && s.peerRole != RolePrimary && s.failedOp == OpFollow {
+		s.retryAt = 0 // what a follow has waited for
+	}
+	s.peerRole = says.Engine.Role
 	if says.Epoch > s.File.Epoch && says.Primary != "" {
 		mirror := s.Self
 		if says.Primary == s.Self {

@@ -88,7 +88,7 @@ func (d *database) open() bool {
 }
 
 // cutOff ends the connections of all clients: who waits for a commit hears no more of it.
-func (d *database) cutOff() { d.done = len(d.log) }
+func (d *database) cutOff() { d.done, d.opened = len(d.log), false }
 
 // write tries one write.
 func (d *database) write() {

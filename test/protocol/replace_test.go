@@ -59,6 +59,26 @@ func TestHostsOfAPairChange(t *testing.T) {
 			w.run(10 * time.Second)
 			w.servedBy(t, "c", from, 3500*time.Millisecond)
 		}},
+		{"mirror of before, which has not heard, does not let a primary serve that was failed over as off",
+			func(t *testing.T, w *world) {
+				w.must(t, pair.WishCommand{Body: pair.SetMode{Mode: pair.ModeManual}})
+				w.run(5 * time.Second)
+				newHost(w, "c").boot()
+				w.cut("b", "w")
+				w.cut("a", "w")
+				w.must(t, pair.WishCommand{Body: pair.ReplaceMirror{Member: c}})
+				w.run(10 * time.Second) // c has cloned; a and b have not heard
+				w.hosts["a"].lose()
+				w.run(10 * time.Second)
+				w.mustNot(t, pair.WishForce{AcceptLoss: true, HostOff: "a", By: "op"}, pair.ReasonPrimarySilent)
+				w.run(20 * time.Second)
+				w.hosts["a"].boot()
+				w.run(20 * time.Second)
+				w.heal("a", "w")
+				w.heal("b", "w")
+				w.must(t, pair.WishCommand{Body: pair.SetMode{Mode: pair.ModeAutomatic}})
+				w.armedAgain(t)
+			}},
 		{"pair removed while its database restarts: not left holding commits for ever", func(t *testing.T, w *world) {
 			w.alone(t)
 			w.hosts["a"].slow = 20

@@ -328,7 +328,8 @@ func TestFormatHasNoMapsAndNoScalarLists(t *testing.T) {
 func TestTextThatIsNotUTF8IsMended(t *testing.T) {
 	n := newNode(t)
 	n.ready("id", "sales")
-	n.must("id", pair.StartProcedure{Procedure: pair.Procedure{ID: "p", Epoch: 1, Target: "beta", Reason: "a\xff"}})
+	n.must("id", pair.StartProcedure{Procedure: pair.Procedure{ID: "p", Kind: pair.KindSwitchover,
+		Step: pair.StepRelease, Epoch: 1, Target: "beta", Reason: "a\xff"}})
 	n.must("id", pair.EndProcedure{ID: "p", Detail: "database said \xc3\x28"})
 	r, _ := n.Pair("id")
 	if r.Last.Detail != "database said \uFFFD(" || r.Last.Procedure.Reason != "a\uFFFD" {

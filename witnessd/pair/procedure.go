@@ -22,7 +22,10 @@ func ask(r Record, w Watch, e Ask, now Instant) (Watch, []Action) {
 	case WishSpeak:
 		return speak(r, w, e.Token, wish)
 	case WishCommand:
-		body = wish.Body
+		if settled(r, wish.Body) {
+			return w, []Action{Reply{Token: e.Token}}
+		}
+		body, bad = wish.Body, checkWish(wish.Body)
 	default:
 		panic(fmt.Sprintf("pair: unknown wish %T", wish))
 	}
@@ -30,6 +33,28 @@ func ask(r Record, w Watch, e Ask, now Instant) (Watch, []Action) {
 		return w, []Action{Reply{Token: e.Token, Refusal: bad}}
 	}
 	return propose(r, w, body, e.Token, nil)
+}
+
+// settled says whether the record is as it is wished to be already; then nothing goes into the history.
+func settled(r Record, b Body) bool {
+	switch b := b.(type) {
+	case SetMode:
+		return r.Mode == b.Mode && r.Pause == b.Pause
+	case SetPolicy:
+		return r.Policy == b.Policy
+	default:
+		return false
+	}
+}
+
+// checkWish refuses what Apply would refuse in any case, before it stops other decisions for a moment.
+func checkWish(b Body) *Refusal {
+	if policy, ok := b.(SetPolicy); ok {
+		if bad := policy.Policy.Validate(); len(bad) > 0 {
+			return refuse(ReasonBadSpec, "choose a profile: fast, default or patient", "%s", bad[0])
+		}
+	}
+	return nil
 }
 
 func current(r Record, w Watch, e Ask) *Refusal {
@@ -95,6 +120,9 @@ func askForce(r Record, w Watch, wish WishForce, now Instant) (Body, *Refusal) {
 		return nil, refuse(ReasonHostOffUnconfirmed,
 			fmt.Sprintf("make sure that %s is off or cut from its clients, then add --host-off %s", r.Primary, r.Primary),
 			"%s serves alone by right and does not answer: it may still be serving clients", r.Primary)
+	case r.Right == RightSole && silent && !r.knowsMirror():
+		return nil, refuse(ReasonPrimarySilent, "bring its agent back, or remove the pair and create it anew", "%s",
+			mirrorKnownText(r))
 	case r.Right == RightSole && silent && mirror.Heard && mirror.Report.HearsPartner:
 		return nil, refuse(ReasonPrimaryHeard, "use switchover", "%s hears the agent of %s", r.Mirror, r.Primary)
 	}

@@ -41,13 +41,13 @@ test: ## all tests, then the concurrent packages again with -race
 	go test -timeout 10m ./...
 	go test -race -timeout 10m $(RACE)
 
-build: ## the three programs, into bin/
+build: ## the programs, into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
 
 e2e: ## real processes and real faults, RUNS times over (RUNS=5)
 	go run ./test/e2e -runs=$(RUNS)
 
-demo: ## three witness nodes and a pair; its primary is lost (ENGINE=demo|postgres)
+demo: ## three nodes, two pairs, five faults, one after the other (ENGINE=demo|postgres)
 	go run ./test/demo -engine=$(ENGINE)
 
 check: ## everything CI does, in the same order

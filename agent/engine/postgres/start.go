@@ -56,6 +56,9 @@ func (e *Engine) launch(ctx context.Context, s runSettings) (*run, error) {
 	if err != nil {
 		return nil, errors.Join(err, cmd.Process.Kill())
 	}
+	// The agent's unit is ahead of others on the processor; its database is not. Best effort: what the server
+	// starts inherits it.
+	_ = unix.Setpriority(unix.PRIO_PROCESS, cmd.Process.Pid, 0)
 	e.register(r)
 	return r, nil
 }
@@ -71,7 +74,8 @@ func (e *Engine) serverCommand(output *os.File) *exec.Cmd {
 	//nolint:noctx // The server outlives every context of the agent.
 	cmd := exec.Command(filepath.Join(e.bin, "postgres"), args...)
 	cmd.Dir = "/"
-	cmd.Env = e.user.environment()
+	// The agent's unit protects the agent from the out-of-memory killer; one backend must not be protected like it.
+	cmd.Env = append(e.user.environment(), "PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj", "PG_OOM_ADJUST_VALUE=0")
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: e.user.credential, Setsid: true}
 	return cmd

@@ -158,7 +158,7 @@ var table = []row{
 	{
 		packages: "agent", ours: []string{"agent/..."},
 		libs: []string{prometheus, yaml, systemd, "github.com/google/uuid", goTeam},
-		why: "it puts the parts of the host's side together; it speaks to others only through agent/link",
+		why:  "it puts the parts of the host's side together; it speaks to others only through agent/link",
 	},
 
 	// The programs.

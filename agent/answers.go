@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"strings"
 
@@ -138,11 +137,12 @@ const reasonStopping = "STOPPING"
 
 // tellSession keeps apart what an operator must mend from a node that is merely away, which concerns no pair.
 func (a *Agent) tellSession(ctx context.Context, s link.SessionState) {
-	level, text := slog.LevelError, "witness refuses this agent"
+	log := a.log.With("endpoint", s.Endpoint, "reason", s.Reason, "detail", s.Detail)
 	if s.Reason == link.ReasonNotReached || s.Reason == reasonStopping {
-		level, text = slog.LevelInfo, "node of the witness is away"
+		log.InfoContext(ctx, "node of the witness is away")
+		return
 	}
-	a.log.Log(ctx, level, text, "endpoint", s.Endpoint, "reason", s.Reason, "detail", s.Detail)
+	log.ErrorContext(ctx, "witness refuses this agent")
 }
 
 func (a *Agent) partnerAnswered(ctx context.Context, e partnerAnswer) error {

@@ -157,6 +157,7 @@ func (s *State) engineDone(e EngineDone, now Instant, o *out) {
 	}
 	s.complaint, s.foreign, s.retryAt = "", false, 0
 	switch e.Op {
+	case OpNone:
 	case OpPromote:
 		s.prepared, s.failures = e.Engine.Run, 0
 	case OpHold:
@@ -183,6 +184,7 @@ func (s *State) failed(e EngineDone, now Instant, o *out) {
 	}
 	s.complaint = text
 	switch e.Op {
+	case OpNone, OpFollow, OpHold, OpStop, OpLetGo:
 	case OpPromote:
 		s.failures++
 	case OpReleaseCommits:

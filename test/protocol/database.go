@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -107,7 +108,7 @@ func (d *database) flush() {
 	n := d.done
 	m := d.mirror()
 	if m != nil && d.h.w.now >= m.stalled {
-		m.log = d.log[:len(d.log):len(d.log)] // shares memory; an append of either copies or goes beyond
+		m.log = slices.Clip(d.log) // shares memory; an append of either copies or goes beyond
 	}
 	switch {
 	case !d.open():
@@ -176,6 +177,7 @@ func (d *database) foreign(other *database) bool { return d.data && d.system != 
 func (d *database) carryOut(op hold.Op, peer string) (failure string, everything, foreign bool) {
 	p := d.h.w.hosts[peer]
 	switch op {
+	case hold.OpNone, hold.OpLetGo:
 	case hold.OpFollow:
 		switch {
 		case p == nil || !d.reaches(p):
@@ -188,7 +190,7 @@ func (d *database) carryOut(op hold.Op, peer string) (failure string, everything
 		}
 		d.running, d.primary, d.following, d.upstream, d.held = true, false, true, peer, true
 		if !d.data || !d.partOf(p.db) {
-			d.log = p.db.log[:len(p.db.log):len(p.db.log)]
+			d.log = slices.Clip(p.db.log)
 		}
 		d.data, d.system, d.done = true, p.db.system, len(d.log)
 	case hold.OpPromote:

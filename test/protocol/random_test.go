@@ -83,6 +83,7 @@ func schedule(n uint64) *world {
 	for range 10 + r.IntN(30) {
 		if about != plain && r.IntN(3) == 0 {
 			switch about {
+			case plain, themes:
 			case engines:
 				w.engineFault(r)
 			case changes:

@@ -151,11 +151,11 @@ func TestRelease(t *testing.T) {
 			w.armedAgain(t)
 		}},
 		{"new leader in each step of a switchover", func(t *testing.T, w *world) {
-			for _, after := range []time.Duration{1, 10, 40, 60, 100, 200, 250, 300, 400} {
+			for _, after := range []int{1, 10, 40, 60, 100, 200, 250, 300, 400} {
 				from := w.now
 				target := string(w.record.Mirror)
 				w.must(t, pair.WishSwitchover{By: "op"})
-				w.run(after * time.Millisecond)
+				w.run(time.Duration(after) * time.Millisecond)
 				w.elect(200 * time.Millisecond)
 				w.run(10 * time.Second)
 				w.servedBy(t, target, from, 6*time.Second)

@@ -442,9 +442,8 @@ func (w *world) longestGap(from time.Duration) time.Duration {
 	return max(longest, w.now-last)
 }
 
-// primary is the recorded primary's host, mirror the other one.
+// primary is the recorded primary's host.
 func (w *world) primary() *host { return w.hosts[string(w.record.Primary)] }
-func (w *world) mirror() *host  { return w.hosts[string(w.record.Mirror)] }
 
 func (w *world) profile(name string) pair.Policy {
 	p, ok := pair.ProfilePolicy(name)

@@ -266,7 +266,8 @@ func unmanageDue(r Record, w Watch, late bool) (Watch, []Action) {
 	case late && r.Procedure.HostOff == r.Primary:
 		return propose(r, w, Remove{Cause: fmt.Sprintf("%s stated that %s is off", r.Procedure.By, r.Primary)}, 0, nil)
 	case late:
-		return end(r, w, false, ReasonPrimarySilent, fmt.Sprintf("%s did not confirm within %v", r.Primary, r.Procedure.Timeout))
+		return end(r, w, false, ReasonPrimarySilent,
+			fmt.Sprintf("%s did not confirm within %v", r.Primary, r.Procedure.Timeout))
 	}
 	return w, nil
 }

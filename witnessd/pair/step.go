@@ -265,9 +265,9 @@ func suspend(r Record, w Watch, why string) (Watch, []Action) {
 		return w, nil
 	}
 	w.noted = r.Epoch + 1
-	return propose(r, w, Note{Kind: FactDecisionsSuspended,
-		Cause: "decisions suspended: " + why + "; this witness was restored or has lost data: see docs/operations.md, restore"},
-		0, nil)
+	cause := "decisions suspended: " + why +
+		"; this witness was restored or has lost data: see docs/operations.md, restore"
+	return propose(r, w, Note{Kind: FactDecisionsSuspended, Cause: cause}, 0, nil)
 }
 
 // observe says once per epoch what the witness would have done (mode observe).

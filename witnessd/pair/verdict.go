@@ -255,7 +255,8 @@ func mirrorKnownText(r Record) string {
 	if r.knowsMirror() {
 		return fmt.Sprintf("%s has heard that %s is its mirror", r.Primary, r.Mirror)
 	}
-	return fmt.Sprintf("%s has not heard that %s is its mirror now: the one of before might let it serve", r.Primary, r.Mirror)
+	return fmt.Sprintf("%s has not heard that %s is its mirror now: the one of before might let it serve",
+		r.Primary, r.Mirror)
 }
 
 func knowsText(s Seen) string {

@@ -2,10 +2,42 @@ package main
 
 import "cmp"
 
-// advice is what to do about a refusal whose witness does not say it, by its reason. A reason that is not
-// listed needs none, or is newer than this program.
-func advice(reason, pair string) string {
-	pair = cmp.Or(pair, "NAME")
+// subject is what a verb is about: a pair, or the nodes of the witness.
+type subject struct {
+	pair  string // as it was called; empty if it is about none
+	nodes bool
+}
+
+// look is where to see how the subject is.
+func (s subject) look() string {
+	if s.nodes {
+		return "witnessctl status"
+	}
+	return "witnessctl pair show " + cmp.Or(s.pair, "NAME")
+}
+
+// advice is what to do about a refusal whose witness does not say it.
+func (s subject) advice(reason string) string {
+	if s.nodes {
+		return nodeAdvice(reason)
+	}
+	return pairAdvice(reason, cmp.Or(s.pair, "NAME"))
+}
+
+func nodeAdvice(reason string) string {
+	switch reason {
+	case "NODE_UNREACHABLE":
+		return "start it with an empty data directory, and check --raft and --api from the other nodes; " +
+			"see witnessctl status"
+	case "NODE_BEHIND":
+		return "wait until it has caught up, or choose another: witnessctl status"
+	default:
+		return "see witnessctl status"
+	}
+}
+
+// pairAdvice goes by the reason. One that is not listed needs none, or is newer than this program.
+func pairAdvice(reason, pair string) string {
 	explain := "see witnessctl pair explain " + pair
 	switch reason {
 	case "UNKNOWN_PAIR":

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -39,6 +40,25 @@ func (r *run) known(cmd *cobra.Command) []*witnessv1.Pair {
 	}
 	view.Date(a.GetPairs(), a.GetAsOf())
 	return a.GetPairs()
+}
+
+// shells makes cobra's command for completion scripts say no to a shell that it does not know. What a script
+// is written to is set by now.
+func shells(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			cmd.Args, cmd.RunE = cobra.ArbitraryArgs, missingShell
+		}
+	}
+}
+
+func missingShell(cmd *cobra.Command, args []string) error {
+	const shells = "bash, zsh, fish or powershell"
+	if len(args) > 0 {
+		return fmt.Errorf("%s takes %s, not %q", cmd.CommandPath(), shells, args[0])
+	}
+	return fmt.Errorf("%s needs a shell: %s", cmd.CommandPath(), shells)
 }
 
 func (r *run) completePair(

@@ -67,11 +67,11 @@ type ending struct {
 }
 
 // usageError is a command line that cannot be carried out. Nobody was asked anything.
-type usageError struct{ text string }
+type usageError struct{ text, do string }
 
 func (e *usageError) Error() string { return e.text }
 
-func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+func usagef(format string, args ...any) error { return &usageError{text: fmt.Sprintf(format, args...)} }
 
 // declined means that a person was asked and did not confirm.
 type declined struct{ text string }
@@ -93,6 +93,11 @@ func (e *unseen) Error() string {
 	return e.what + " goes on without this command; how it ends is not known here"
 }
 func (e *unseen) Unwrap() error { return e.err }
+
+// outside means that the node that was asked is no part of a witness.
+type outside struct{ node string }
+
+func (e *outside) Error() string { return e.node + " is no part of a witness: it waits for node add" }
 
 // notReady is the answer of pair explain --exit-code; everything was printed already.
 type notReady struct{}
@@ -140,26 +145,27 @@ func (r *run) complain(format string, args ...any) {
 // endingOf says what an error means for the one who asked. It looks at types and reasons, never at text.
 func endingOf(cmd *cobra.Command, err error) ending {
 	e := ending{Code: exitFailed, What: cmd.CommandPath(), Why: endpoints.Failure(err)}
-	pair := ""
+	about := subject{}
 	if a, ok := errors.AsType[*attempt](err); ok {
-		e.What, e.Why, pair = a.what, endpoints.Failure(a.err), a.pair
+		e.What, e.Why, about = a.what, endpoints.Failure(a.err), a.about
 	} else {
 		err = usagef("%v", err)
 	}
 	if wrong, ok := errors.AsType[*usageError](err); ok {
 		e.Code, e.Why = exitUsage, wrong.text
-		e.Do = "see " + cmd.CommandPath() + " --help"
+		e.Do = cmp.Or(wrong.do, "see "+cmd.CommandPath()+" --help")
 		return e
 	}
 	if end, ok := errors.AsType[*notDone](err); ok {
 		o := end.outcome
 		e.Code, e.Why, e.Reason = exitNotDone, cmp.Or(o.GetDetail(), "the witness gives no reason"), o.GetReason()
-		e.Do = advice(o.GetReason(), pair)
+		e.Do = about.advice(o.GetReason())
 		return e
 	}
 	if r, ok := errors.AsType[*endpoints.Refusal](err); ok {
 		e.Code, e.Why, e.Reason, e.Metadata = exitRefused, r.Detail, r.Reason, r.Metadata
-		e.Do = cmp.Or(r.Do, advice(r.Reason, cmp.Or(pair, r.Metadata["pair"])))
+		about.pair = cmp.Or(about.pair, r.Metadata["pair"])
+		e.Do = cmp.Or(r.Do, about.advice(r.Reason))
 		if r.Doubt {
 			e.Why += "; an earlier try of the same request was not answered and may have been accepted"
 		}
@@ -173,8 +179,13 @@ func endingOf(cmd *cobra.Command, err error) ending {
 		}
 		if u.Doubt {
 			e.Why += "; the request was sent, and it is not known whether it was accepted"
-			e.Do = "look before you ask again: witnessctl pair show " + cmp.Or(pair, "NAME") + "; " + e.Do
+			e.Do = "look before you ask again: " + about.look() + "; " + e.Do
 		}
+	}
+	if o, ok := errors.AsType[*outside](err); ok {
+		e.Code = exitUnreached
+		e.Do = "name a node of the witness with --endpoint, and have it take this one in, " +
+			"started with an empty data directory: witnessctl node add " + o.node
 	}
 	if i, ok := errors.AsType[*endpoints.Interrupted](err); ok || errors.Is(err, context.Canceled) {
 		e.Code, e.Why = exitInterrupted, ""

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -140,6 +141,10 @@ func TestChanges(t *testing.T) {
 				c.pair(p)
 				c.Say(tt.method, tt.answer)
 				c.expect(tt.line, exitDone, "sales: paused, primary db1, mirror db2, epoch 7, right sole, mode manual")
+				if policy := "policy  default: heartbeat 500ms, "; strings.Contains(c.out.String(), policy) !=
+					(tt.method == "SetPolicy") {
+					t.Errorf("the timing belongs to pair set:\n%s", c.out)
+				}
 				if got := c.last(tt.method); !proto.Equal(got, tt.want) {
 					t.Errorf("asked for %v, want %v", got, tt.want)
 				}
@@ -175,6 +180,47 @@ func TestNodes(t *testing.T) {
 	})
 }
 
+// TestNodesNotDone: what is said of nodes sends nobody to a pair, and a deadline is no missing leader.
+func TestNodesNotDone(t *testing.T) {
+	add := "node add w4 --raft w4:7400 --api w4:7401"
+	tests := []struct {
+		name, line string
+		answer     nodetest.Answer
+		code       int
+		want       []string
+	}{
+		{"unreachable", add, waitThenFail(0, nodetest.Refusal(codes.FailedPrecondition, "NODE_UNREACHABLE",
+			"w4 does not answer at w4:7400", "start w4")), exitRefused,
+			[]string{"refused: node add w4\n  why: w4 does not answer at w4:7400 (NODE_UNREACHABLE)\n  do:  start w4\n"}},
+		{"behind", "node transfer --to w3", waitThenFail(0, nodetest.Refusal(codes.FailedPrecondition, "NODE_BEHIND",
+			"w3 lacks 4711 entries", "")), exitRefused,
+			[]string{"refused: node transfer\n  why: w3 lacks 4711 entries (NODE_BEHIND)\n  do:  wait until it has caught up"}},
+		{"late", "node remove w3", waitThenFail(time.Hour, nil), exitUnreached,
+			[]string{"it is not known whether it was accepted", "look before you ask again: witnessctl status; "}},
+		{"late, and the others do not reach the leader", add, func(call nodetest.Call, _ func(proto.Message) error) error {
+			if call.Node == "w1:7401" {
+				return waitThenFail(time.Hour, nil)(call, nil)
+			}
+			return nodetest.Refusal(codes.Unavailable, "NO_LEADER", "the leader w1 cannot be reached from "+call.Node, "")
+		}, exitUnreached, []string{"w1:7401: did not answer in time; w2:7401: the leader w1 cannot be reached"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			at(t, func(c *console) {
+				for _, method := range []string{"AddNode", "RemoveNode", "TransferLeadership"} {
+					c.Do(method, tt.answer)
+				}
+				c.expect(tt.line, tt.code, tt.want...)
+				for _, wrong := range []string{"witnessctl pair", "the witness has no leader"} {
+					if strings.Contains(c.both(), wrong) {
+						t.Errorf("%q is in what was printed:\n%s", wrong, c.both())
+					}
+				}
+			})
+		})
+	}
+}
+
 func witnessStatus(node, leader string) *witnessv1.GetStatusResponse {
 	return &witnessv1.GetStatusResponse{Node: node, Leader: leader, Term: 7, At: nodetest.Ago(0), Ready: leader != ""}
 }
@@ -202,6 +248,12 @@ func TestStatus(t *testing.T) {
 			})
 		})
 	}
+	at(t, func(c *console) { // one that is no part of a witness
+		s := witnessStatus("w4", "")
+		s.Nodes = []*witnessv1.NodeStatus{{Id: "w4", Reachable: true, Version: "1.0.0"}}
+		c.Say("GetStatus", s)
+		c.golden("status-outside", "status -e w1:7401")
+	})
 	at(t, func(c *console) {
 		c.Say("GetStatus", witnessStatus("w1", ""))
 		c.expect("status --stale", exitUnreached)
@@ -345,10 +397,18 @@ func TestSnapshot(t *testing.T) {
 func TestVersion(t *testing.T) {
 	at(t, func(c *console) {
 		c.expect("version", exitDone, "witnessctl ")
-		c.expect("version -o json", exitDone)
-		var got map[string]string
-		if err := json.Unmarshal([]byte(c.out.String()), &got); err != nil || got["version"] == "" {
-			t.Errorf("%v, %v", err, got)
+		long := c.out.String()
+		c.expect("--version", exitDone)
+		if got := c.out.String(); got != long {
+			t.Errorf("--version: %s, version: %s", got, long)
 		}
+		for _, line := range []string{"version -o json", "-o json --version"} {
+			c.expect(line, exitDone)
+			var got map[string]string
+			if err := json.Unmarshal([]byte(c.out.String()), &got); err != nil || got["version"] == "" {
+				t.Errorf("%s: %v, %v", line, err, got)
+			}
+		}
+		c.expect("--version -o xml", exitUsage, "is not table, json or yaml")
 	})
 }

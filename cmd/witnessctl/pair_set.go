@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/witnessd/witnessd/cmd/witnessctl/view"
 	witnessv1 "github.com/witnessd/witnessd/proto/gen/witness/v1"
 )
 
@@ -28,7 +29,7 @@ are. The witness refuses relations between them that would break its guarantees.
 		if err != nil {
 			return err
 		}
-		return r.changed(a)
+		return r.show(a, func(v view.View) string { return view.Line(a.GetPair()) + "\n" + v.Policy(a.GetPair()) + "\n" })
 	})
 	t.define(cmd)
 	e.define(cmd.Flags())

@@ -119,6 +119,52 @@ func TestSwitchover(t *testing.T) {
 	})
 }
 
+// switched is the pair just after a switchover: db1 is about to follow db2, and complains of how that goes.
+func switched(p *witnessv1.Pair) {
+	nodetest.Exposed(p)
+	p.Primary, p.Mirror, p.Epoch, p.EpochChanged = "db2", "db1", 8, nodetest.Ago(2*time.Second)
+	db1, db2 := p.GetHosts()[0].GetReport(), p.GetHosts()[1].GetReport()
+	db1.Serving, db1.Engine.Role = false, "none"
+	db1.Complaint = "follow: follow db2: db2 at db2:5432 is a copy itself"
+	db2.Serving, db2.Epoch, db2.EpochPrimary, db2.Engine.Role = true, 8, "db2", "primary"
+}
+
+// TestAftermath: the last line after a change of primary tells what is on its way, and what is amiss only if
+// it is not on its way.
+func TestAftermath(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(*witnessv1.Pair)
+		want   string // "": that the new mirror is being attached
+	}{
+		{"attaching", func(*witnessv1.Pair) {}, ""},
+		{"long after", func(p *witnessv1.Pair) { p.EpochChanged = nodetest.Ago(time.Minute) },
+			"now sales: exposed, primary db2, mirror db1, epoch 8, right sole, mode automatic: db1: follow: "},
+		{"not heard", nodetest.Silent("db1", 5*time.Second), "now sales: exposed, "},
+		{"paused", nodetest.Paused, "now sales: paused, "},
+		{"moved again", func(p *witnessv1.Pair) { p.Primary, p.Mirror = "db1", "db2" }, "now sales: no primary serving, "},
+		{"does not serve", func(p *witnessv1.Pair) { p.GetHosts()[1].GetReport().Serving = false },
+			"now sales: no primary serving, "},
+		{"armed by now", func(p *witnessv1.Pair) {
+			p.Right, p.FailoverReady, p.FailoverBlocked = witnessv1.Right_RIGHT_LEASED, true, nil
+			p.GetHosts()[0].GetReport().Complaint = ""
+		}, "now sales: armed, primary db2, mirror db1, epoch 8"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			at(t, func(c *console) {
+				c.pair(nodetest.Pair("sales", switched, tt.change))
+				c.goes("Switchover", startSwitchover(), switching(done("db2 serves epoch 8")))
+				if tt.want == "" {
+					c.golden("switchover-attaching", "pair switchover sales")
+					return
+				}
+				c.expect("pair switchover sales", exitDone, tt.want)
+			})
+		})
+	}
+}
+
 func TestSwitchoverNotDone(t *testing.T) {
 	at(t, func(c *console) {
 		c.pair(nodetest.Pair("sales"))

@@ -118,6 +118,9 @@ func TestUsage(t *testing.T) {
 		{"pair adopt sales", "name the host whose epoch file is gone: --host HOST"},
 		{"node add w4", "--raft host:port and --api host:port"},
 		{"snapshot", "witnessctl snapshot needs FILE"},
+		{"completion", "witnessctl completion needs a shell: bash, zsh, fish or powershell"},
+		{"completion tcsh", `takes bash, zsh, fish or powershell, not "tcsh"`},
+		{"--version pair list", "unknown flag: --version"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.line, func(t *testing.T) {

@@ -26,7 +26,14 @@ func (r *run) root() *cobra.Command {
 		Use: program, Short: "speak to the witness of database pairs",
 		Long: about + "\n\n" + exitCodesHelp(), Example: examples,
 		SilenceUsage: true, SilenceErrors: true,
-		Args: cobra.ArbitraryArgs, RunE: missingVerb,
+		Args: cobra.ArbitraryArgs,
+	}
+	version := cmd.Flags().Bool("version", false, "print the version of witnessctl")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *version && len(args) == 0 {
+			return r.does(r.printVersion)(cmd, args)
+		}
+		return missingVerb(cmd, args)
 	}
 	r.globals.define(cmd.PersistentFlags())
 	cmd.AddCommand(r.pair(), r.procedure(), r.events(), r.status(), r.node(), r.snapshot(), r.version())

@@ -37,6 +37,7 @@ func execute(ctx context.Context, s surroundings, args []string) int {
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
+	shells(root)
 	cmd, err := root.ExecuteContextC(ctx)
 	if r.nodes != nil {
 		err = errors.Join(err, r.nodes.Close())
@@ -49,9 +50,9 @@ type work func(ctx context.Context, args []string) error
 
 // attempt is a verb that ran and did not end well. Every other error of a command line is a mistake in it.
 type attempt struct {
-	what string
-	pair string // as it was called, if it is about one
-	err  error
+	what  string
+	about subject
+	err   error
 }
 
 func (a *attempt) Error() string { return a.what + ": " + a.err.Error() }
@@ -69,8 +70,11 @@ func (r *run) does(do work) func(*cobra.Command, []string) error {
 		}
 		what := strings.TrimPrefix(cmd.CommandPath(), program+" ")
 		a := &attempt{what: strings.Join(append([]string{what}, args...), " "), err: err}
-		if cmd.Parent().Name() == "pair" && len(args) > 0 {
-			a.pair = args[0]
+		switch noun := cmd.Parent(); {
+		case noun != nil && noun.Name() == "pair" && len(args) > 0:
+			a.about.pair = args[0]
+		case noun != nil && noun.Name() == "node":
+			a.about.nodes = true
 		}
 		return a
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -126,7 +127,8 @@ func (r *run) loadFile(s *settings) error {
 	case errors.Is(err, fs.ErrNotExist) && !asked:
 		return nil
 	case err != nil:
-		return usagef("read configuration: %v", err)
+		return &usageError{text: fmt.Sprintf("read configuration: %v", err),
+			do: "name a file that is there with --config or " + envConfig}
 	}
 	read := *s
 	err = yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict(), yaml.DisallowUnknownField()).Decode(&read)
@@ -135,7 +137,8 @@ func (r *run) loadFile(s *settings) error {
 	case err == nil:
 		*s = read
 	default:
-		return usagef("configuration %s: %s", path, yaml.FormatError(err, false, false))
+		return &usageError{text: fmt.Sprintf("configuration %s: %s", path, yaml.FormatError(err, false, false)),
+			do: "the file may say endpoints, timeout, output and color: see docs/witnessctl.md"}
 	}
 	return nil
 }

@@ -27,11 +27,15 @@ The exit code is 4 if no node knows of a leader; what the first node knows is sh
 		if err != nil {
 			return err
 		}
-		if a.GetLeader() == "" && !q.GetLocal() {
-			a = r.anotherView(ctx, nodes, a)
+		alone := q.GetLocal()
+		if a.GetLeader() == "" && !alone {
+			a, alone = r.anotherView(ctx, nodes, a)
 		}
-		if err := r.show(a, func(v view.View) string { return v.Status(a) }); err != nil {
+		if err := r.show(a, func(v view.View) string { return v.Status(a, alone) }); err != nil {
 			return err
+		}
+		if view.Outside(a) {
+			return &outside{a.GetNode()}
 		}
 		if a.GetLeader() == "" {
 			return &endpoints.Unanswered{NoLeader: true,
@@ -43,20 +47,21 @@ The exit code is 4 if no node knows of a leader; what the first node knows is sh
 	return cmd
 }
 
-// anotherView asks the other nodes, of which one may know of a leader that this one is cut off from.
+// anotherView asks the other nodes, of which one may know of a leader that this one is cut off from. Alone is
+// the view of a node that has not asked the others.
 func (r *run) anotherView(
 	ctx context.Context, nodes *endpoints.Set, mine *witnessv1.GetStatusResponse,
-) *witnessv1.GetStatusResponse {
+) (_ *witnessv1.GetStatusResponse, alone bool) {
 	for range len(nodes.Addresses()) - 1 {
 		nodes.Next()
 		a, err := nodeCall(ctx, r, witnessv1.WitnessServiceClient.GetStatus, &witnessv1.GetStatusRequest{Local: true})
 		if err == nil && a.GetLeader() != "" {
 			if full, err := nodeCall(ctx, r, witnessv1.WitnessServiceClient.GetStatus,
 				&witnessv1.GetStatusRequest{}); err == nil && full.GetLeader() != "" {
-				return full
+				return full, false
 			}
-			return a
+			return a, true
 		}
 	}
-	return mine
+	return mine, false
 }

@@ -57,13 +57,16 @@ func TestColors(t *testing.T) {
 	}
 }
 
-// TestWidth: a terminal cuts, a pipe does not.
+const noteWidth = 100
+
+// TestWidth: a terminal cuts lines to its width, a pipe only notes.
 func TestWidth(t *testing.T) {
 	long := nodetest.Pair("sales", nodetest.Paused)
 	long.Pause.Reason = strings.Repeat("very ", 30) + "long"
 	at(t, func(c *console) {
 		c.pair(long)
-		c.expect("pair list", exitDone, long.GetPause().GetReason())
+		c.expect("pair list", exitDone, long.GetPause().GetReason()[:noteWidth-1]+"…\n")
+		c.expect("pair show sales", exitDone, long.GetPause().GetReason())
 		c.terminal("")
 		c.expect("pair list --no-color", exitDone, "…")
 		for line := range strings.Lines(c.out.String()) {
@@ -269,9 +272,10 @@ func TestSettings(t *testing.T) {
 			t.Errorf("nothing said: asked %s", got)
 		}
 		write("endpoint: [w3:7401]\n")
-		c.expect("pair list", exitUsage, `unknown field "endpoint"`, file)
+		c.expect("pair list", exitUsage, `unknown field "endpoint"`, file,
+			"the file may say endpoints, timeout, output and color: see docs/witnessctl.md")
 		write("endpoints: [w3:7401]\ntimeout: soon\n")
 		c.expect("pair list", exitUsage, file)
-		c.expect("pair list --config "+filepath.Join(home, "none.yaml"), exitUsage, "read configuration")
+		c.expect("pair list --config "+filepath.Join(home, "none.yaml"), exitUsage, "read configuration", "--config")
 	})
 }

@@ -104,5 +104,5 @@ func (w *waiting) result(ctx context.Context) error {
 		w.run.progress.say(fmt.Sprintf("how the pair is now could not be read: %v", err))
 		return nil
 	}
-	return w.run.write("now " + view.Line(now.GetPair()) + "\n")
+	return w.run.write("now " + view.Aftermath(now.GetPair(), w.outcome) + "\n")
 }

@@ -51,7 +51,7 @@ func (s *Set) Call(ctx context.Context, c Call) error {
 					s.report(n.address + " " + why + ": asking another node")
 				}
 				u.Doubt = !c.Reads
-				u.note(n.address, why)
+				u.put(Try{Endpoint: n.address, Why: why, late: late(err)})
 				n.drop()
 				s.after(n)
 			}
@@ -108,6 +108,10 @@ func (u *Unanswered) end(ctx context.Context) error {
 	if u.last != nil {
 		u.last.Doubt = u.Doubt
 		return u.last
+	}
+	// A node that was still at it may be the leader's, or the leader.
+	if slices.ContainsFunc(u.Tries, func(t Try) bool { return t.late }) {
+		u.NoLeader = false
 	}
 	return u
 }

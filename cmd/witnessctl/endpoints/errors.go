@@ -65,7 +65,11 @@ type Unanswered struct {
 }
 
 // Try is what came of asking one endpoint.
-type Try struct{ Endpoint, Why string }
+type Try struct {
+	Endpoint, Why string
+
+	late bool // it was asked, and its time was up before it had answered
+}
 
 // Error lists the endpoints with what came of asking them.
 func (u *Unanswered) Error() string {
@@ -81,14 +85,16 @@ func (u *Unanswered) Error() string {
 
 // note remembers the newest result of each endpoint. A connection that was given up because another was
 // ready first is no news.
-func (u *Unanswered) note(endpoint, why string) {
-	i, found := slices.BinarySearchFunc(u.Tries, endpoint,
+func (u *Unanswered) note(endpoint, why string) { u.put(Try{Endpoint: endpoint, Why: why}) }
+
+func (u *Unanswered) put(try Try) {
+	i, found := slices.BinarySearchFunc(u.Tries, try.Endpoint,
 		func(t Try, e string) int { return cmp.Compare(t.Endpoint, e) })
 	if found {
-		u.Tries[i].Why = why
+		u.Tries[i] = try
 		return
 	}
-	u.Tries = slices.Insert(u.Tries, i, Try{endpoint, why})
+	u.Tries = slices.Insert(u.Tries, i, try)
 }
 
 // Interrupted means that the caller gave up.
@@ -147,6 +153,12 @@ func classify(err error) (kind, string) {
 	default:
 		return failed, st.Message()
 	}
+}
+
+// late says whether all that is known of a try is that its time was up.
+func late(err error) bool {
+	code := status.Code(err)
+	return errors.Is(err, context.DeadlineExceeded) || code == codes.DeadlineExceeded || code == codes.Canceled
 }
 
 // noLeader says whether a node's answer was that there is no leader.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/witnessd/witnessd/cmd/witnessctl/table"
 	witnessv1 "github.com/witnessd/witnessd/proto/gen/witness/v1"
 )
@@ -40,6 +42,10 @@ func (v View) ListOf(pairs []*witnessv1.Pair, asOf *witnessv1.AsOf, height int) 
 	return text
 }
 
+// noteWidth is where a note ends if no terminal says: a list is a line for each pair, and pair show has all of
+// the note.
+const noteWidth = 100
+
 func (v View) rows(pairs []*witnessv1.Pair) string {
 	if len(pairs) == 0 {
 		return ""
@@ -51,6 +57,9 @@ func (v View) rows(pairs []*witnessv1.Pair) string {
 	}}
 	for _, p := range sorted(pairs) {
 		s := StateOf(p)
+		if v.Screen.Width <= 0 {
+			s.Note = table.Cut(s.Note, noteWidth)
+		}
 		t.Rows = append(t.Rows, []table.Cell{
 			{Text: mark(p, s), Style: s.style()}, {Text: p.GetName()}, {Text: s.Word, Style: s.style()},
 			v.hostCell(p, p.GetPrimary()), v.hostCell(p, p.GetMirror()),
@@ -147,6 +156,43 @@ func Line(p *witnessv1.Pair) string {
 		text += ": " + s.Note
 	}
 	return table.Clean(text)
+}
+
+// Aftermath is Line just after a procedure. When a primary was changed the other host begins to follow only
+// then; what it complains of in these moments is how that goes, and a person has nothing to do.
+func Aftermath(p *witnessv1.Pair, o *witnessv1.Outcome) string {
+	if !attaching(p, o) {
+		return Line(p)
+	}
+	return table.Clean(fmt.Sprintf("%s: primary %s serves, epoch %d; the new mirror %s is being attached, "+
+		"the pair arms by itself in a few seconds", p.GetName(), p.GetPrimary(), p.GetEpoch(), p.GetMirror()))
+}
+
+// settling is how long a new mirror or a new pair may take before it is worth a word that it has not got far.
+const settling = 10 * time.Second
+
+// attaching says whether all that a pair lacks after its primary was changed is time.
+func attaching(p *witnessv1.Pair, o *witnessv1.Outcome) bool {
+	switch o.GetProcedure().GetKind() {
+	case witnessv1.ProcedureKind_PROCEDURE_KIND_SWITCHOVER, witnessv1.ProcedureKind_PROCEDURE_KIND_FAILOVER,
+		witnessv1.ProcedureKind_PROCEDURE_KIND_FORCED:
+	default:
+		return false
+	}
+	// A slow promotion takes its time in the new epoch.
+	young := recent(p.GetEpochChanged(), p.GetAsOf()) || recent(o.GetEnded(), p.GetAsOf())
+	if !o.GetDone() || !young || o.GetProcedure().GetTarget() != p.GetPrimary() ||
+		p.GetStage() != witnessv1.Stage_STAGE_READY || p.GetMode() != witnessv1.Mode_MODE_AUTOMATIC ||
+		p.GetProcedure() != nil || p.GetFailoverReady() || !host(p, p.GetMirror()).GetFresh() {
+		return false
+	}
+	_, bad := serving(p)
+	return !bad
+}
+
+// recent says whether a moment was just before an answer, by the clock of the node that gave it.
+func recent(t *timestamppb.Timestamp, now *witnessv1.AsOf) bool {
+	return t != nil && now.GetAt() != nil && now.GetAt().AsTime().Sub(t.AsTime()) < settling
 }
 
 // Change is what of a pair's line counts as a change: not the note, whose ages and distances always change.

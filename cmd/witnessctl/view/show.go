@@ -23,10 +23,8 @@ func (v View) Show(p *witnessv1.Pair) string {
 	if len(p.GetHosts()) > 0 {
 		b.WriteString(v.hosts(p) + "\n")
 	}
-	for _, h := range p.GetHosts() {
-		if text := fenceWarning(h); text != "" {
-			b.WriteString(v.Screen.Paint(table.Wrap(text, v.Screen.Width, ""), table.Warn) + "\n\n")
-		}
+	for _, text := range fenceWarnings(p) {
+		b.WriteString(v.Screen.Paint(table.Wrap(text, v.Screen.Width, ""), table.Warn) + "\n\n")
 	}
 	b.WriteString(v.verdict(p) + "\n")
 	return b.String()
@@ -77,6 +75,12 @@ func half(p *witnessv1.Pair, name string) string {
 		text += ", " + m.GetEngine() + " at " + cmp.Or(m.GetServiceAddress(), "an address that was not announced")
 	}
 	return text
+}
+
+// Policy is the timing of a pair, as Show has it.
+func (v View) Policy(p *witnessv1.Pair) string {
+	const name = "policy  "
+	return table.Wrap(name+policy(p), v.Screen.Width, strings.Repeat(" ", len(name)))
 }
 
 func policy(p *witnessv1.Pair) string {
@@ -303,20 +307,32 @@ func fencing(_ *witnessv1.Pair, h *witnessv1.HostState) table.Cell {
 	return table.Cell{Text: level}
 }
 
-// fenceWarning: only a fence that does not need the agent ends a right by itself.
-func fenceWarning(h *witnessv1.HostState) string {
-	if !h.GetHeard() {
-		return ""
+// fenceWarnings: only a fence that does not need the agent ends a right by itself. A level is told once.
+func fenceWarnings(p *witnessv1.Pair) []string {
+	hosts := map[string][]string{}
+	for _, h := range p.GetHosts() {
+		if level := h.GetReport().GetFenceLevel(); h.GetHeard() {
+			hosts[level] = append(hosts[level], h.GetHost())
+		}
 	}
-	switch h.GetReport().GetFenceLevel() {
-	case fenceEngine:
-		return h.GetHost() + ` fences at level "engine": a killed or frozen agent does not fence at that level, ` +
-			"so one primary at a time is not promised if that happens on this host"
-	case fenceNone:
-		return h.GetHost() + " reports no fence: one primary at a time is not promised if its agent fails"
-	default:
-		return ""
+	var texts []string
+	if on := hosts[fenceEngine]; len(on) > 0 {
+		verb, where := "fences", "this host"
+		if len(on) > 1 {
+			verb, where = "fence", "either host"
+		}
+		texts = append(texts, strings.Join(on, " and ")+" "+verb+` at level "engine": a killed or frozen agent does not `+
+			"fence at that level, so one primary at a time is not promised if that happens on "+where)
 	}
+	if on := hosts[fenceNone]; len(on) > 0 {
+		verb, whose := "reports", "its agent"
+		if len(on) > 1 {
+			verb, whose = "report", "either agent"
+		}
+		texts = append(texts, strings.Join(on, " and ")+" "+verb+
+			" no fence: one primary at a time is not promised if "+whose+" fails")
+	}
+	return texts
 }
 
 func epochHeard(p *witnessv1.Pair, h *witnessv1.HostState) table.Cell {

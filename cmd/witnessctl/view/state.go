@@ -33,6 +33,9 @@ type State struct {
 func StateOf(p *witnessv1.Pair) State {
 	switch p.GetStage() {
 	case witnessv1.Stage_STAGE_FORMING:
+		if recent(p.GetChanged(), p.GetAsOf()) { // agents learn of a pair with their next heartbeat
+			return State{"forming", Attention, cmp.Or(complaint(p), "just created; waiting for both agents")}
+		}
 		return State{"forming", Attention, cmp.Or(complaint(p), unheard(p), "waits for both agents")}
 	case witnessv1.Stage_STAGE_RESTORED:
 		return State{"restored", Problem, cmp.Or(unheard(p), "waits for the epoch files of both agents")}

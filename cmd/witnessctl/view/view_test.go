@@ -108,6 +108,11 @@ func TestTwoPrimaries(t *testing.T) {
 }
 
 func TestList(t *testing.T) {
+	created := nodetest.Pair("sales", stage(witnessv1.Stage_STAGE_FORMING), nodetest.NeverHeard)
+	created.Changed = nodetest.Ago(0)
+	if got := view.StateOf(created).Note; got != "just created; waiting for both agents" {
+		t.Errorf("just created: %s", got)
+	}
 	stale := fleet()[:4]
 	for _, p := range stale {
 		nodetest.Recorded(p)
@@ -154,6 +159,12 @@ func TestShow(t *testing.T) {
 	}{
 		{"armed", nodetest.Pair("sales", fenced("engine"), last)},
 		{"exposed", nodetest.Pair("sales", nodetest.Exposed, fenced(""))},
+		{"fenced-alike", nodetest.Pair("sales", fenced("engine"), func(p *witnessv1.Pair) {
+			p.GetHosts()[0].GetReport().FenceLevel = "engine"
+		})},
+		{"unfenced", nodetest.Pair("sales", fenced(""), func(p *witnessv1.Pair) {
+			p.GetHosts()[0].GetReport().FenceLevel = ""
+		})},
 		{"paused", nodetest.Pair("sales", nodetest.Paused)},
 		{"silent", nodetest.Pair("sales", nodetest.Silent("db1", 90*time.Second),
 			nodetest.Blocked("MIRROR_NOT_PROMOTABLE", "db2 cannot be promoted: its disk is full"))},
@@ -216,12 +227,13 @@ func TestStatus(t *testing.T) {
 	s := &witnessv1.GetStatusResponse{Node: "w1", Leader: "w1", Term: 7, CommitIndex: 4712, AppliedIndex: 4712, Pairs: 5,
 		At: nodetest.Ago(0), Ready: true,
 		Nodes: []*witnessv1.NodeStatus{node("w1", "leader", true), node("w2", "", true), node("w3", "", true)}}
-	nodetest.Golden(t, "status.txt", plain(0).Status(s))
+	nodetest.Golden(t, "status.txt", plain(0).Status(s, false))
 	s.Nodes[1], s.Generation, s.Ready = node("w2", "", false), 1, false
-	nodetest.Golden(t, "status-one-down.txt", plain(0).Status(s))
-	nodetest.Golden(t, "status-narrow.txt", plain(60).Status(s))
+	nodetest.Golden(t, "status-one-down.txt", plain(0).Status(s, false))
+	nodetest.Golden(t, "status-narrow.txt", plain(60).Status(s, false))
 	s.Leader, s.Nodes[2] = "", node("w3", "no vote", false)
-	nodetest.Golden(t, "status-no-leader.txt", plain(0).Status(s))
+	nodetest.Golden(t, "status-alone.txt", plain(0).Status(s, true))
+	nodetest.Golden(t, "status-no-leader.txt", plain(0).Status(s, false))
 }
 
 func TestProcedure(t *testing.T) {

@@ -2,6 +2,7 @@ package raftstore_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -74,29 +75,105 @@ func TestAddServerTellsAll(t *testing.T) {
 	})
 }
 
-// A node that cannot be reached gets no vote: as a voter it would count for nothing but the quorum.
+// A node that cannot be reached, or that is another one, is refused before anything is changed.
 func TestAddServerThatIsAway(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		g := newGroup(t, "a", "b", "c")
 		l := g.leader()
-		g.network.Isolate("d")
+		last := l.Status().Last
+		refused := func(add raftstore.Server) {
+			t.Helper()
+			began := time.Now()
+			wantError(t, l.AddServer(t.Context(), add), raftstore.ErrUnreachable)
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("%v was refused after %v", add, took)
+			}
+			if got := l.Status(); len(l.Servers()) != 3 || got.Last != last {
+				t.Fatalf("members %v, last entry %d; want three and %d", l.Servers(), got.Last, last)
+			}
+		}
+		refused(server("d")) // nobody listens
 		g.add("d", nil)
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		defer cancel()
-		err := l.AddServer(ctx, server("d"))
-		wantError(t, err, context.DeadlineExceeded)
-		if !strings.Contains(err.Error(), "without a vote") {
-			t.Fatalf("error %v", err)
-		}
-		if d := l.Servers()[3]; !d.Nonvoter {
-			t.Fatalf("member %v has a vote", d)
-		}
+		g.network.Isolate("d")
+		refused(server("d"))
 		g.network.HealAll()
+		refused(raftstore.Server{ID: "e", Address: "d:1"})
+		wantError(t, l.Reach(t.Context(), raftstore.Server{ID: "e", Address: "d:1"}), raftstore.ErrUnreachable)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		wantError(t, l.AddServer(ctx, server("d")), context.Canceled)
+
 		if err := l.AddServer(t.Context(), server("d")); err != nil {
 			t.Fatal(err)
 		}
 		if d := l.Servers()[3]; d.Nonvoter {
 			t.Fatalf("member %v has no vote", d)
+		}
+		// Connections that were kept are to a process that has ended.
+		if err := l.RemoveServer(t.Context(), "d"); err != nil {
+			t.Fatal(err)
+		}
+		g.stop("d")
+		g.add("d", nil)
+		if err := l.AddServer(t.Context(), server("d")); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A node that answers and does not catch up gets no vote, as a voter it would count for nothing but the
+// quorum, and nothing of it is left behind.
+func TestAddServerThatDoesNotCatchUp(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGroup(t, "a", "b", "c")
+		l := g.leader()
+		d := g.add("d", func(o *raftstore.Options) { o.StallLimit = time.Hour })
+		hang := func() { // it still answers a greeting, and takes no entry
+			t.Helper()
+			d.disk.Resume()
+			time.Sleep(time.Minute)
+			d.disk.Hang()
+		}
+		hang()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		err := l.AddServer(ctx, server("d"))
+		wantError(t, err, raftstore.ErrBehind)
+		if ctx.Err() != nil || !strings.Contains(err.Error(), "taken out again") {
+			t.Errorf("error %v, context %v", err, ctx.Err())
+		}
+		if got := l.Servers(); len(got) != 3 {
+			t.Fatalf("members %v", got)
+		}
+
+		// The caller goes away.
+		hang()
+		ctx, cancel = context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		wantError(t, l.AddServer(ctx, server("d")), context.Canceled)
+		if got := l.Servers(); len(got) != 3 {
+			t.Fatalf("members %v", got)
+		}
+
+		// Somebody removes it: it stays removed.
+		hang()
+		time.AfterFunc(time.Second, func() {
+			if err := l.RemoveServer(t.Context(), "d"); err != nil {
+				t.Error(err)
+			}
+		})
+		wantError(t, l.AddServer(t.Context(), server("d")), raftstore.ErrRemoved)
+		hang()
+		if got := l.Servers(); len(got) != 3 {
+			t.Fatalf("members %v", got)
+		}
+
+		// The leader is lost meanwhile: that is no "nothing was changed".
+		time.AfterFunc(time.Second, func() { g.network.Isolate(l.id) })
+		err = l.AddServer(t.Context(), server("d"))
+		wantError(t, err, raftstore.ErrOutcomeUnknown)
+		if errors.Is(err, raftstore.ErrNotLeader) {
+			t.Errorf("error %v", err)
 		}
 	})
 }
@@ -174,6 +251,103 @@ func TestTransferLeadership(t *testing.T) {
 			}
 			g.propose(f, "x")
 		}
+	})
+}
+
+// A node that lacks entries is not handed the leadership, and proposals do not wait for it.
+func TestTransferToNodeBehind(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGroup(t, "a", "b", "c")
+		l := g.leader()
+		f, other := g.followers(l)[0], g.followers(l)[1]
+		time.Sleep(time.Second)
+		refused := func(to, want string, within time.Duration) {
+			t.Helper()
+			began := time.Now()
+			err := l.TransferLeadership(t.Context(), to)
+			wantError(t, err, raftstore.ErrBehind)
+			if took := time.Since(began); took > within || !strings.Contains(err.Error(), want) {
+				t.Errorf("after %v: %v; want %q", took, err, want)
+			}
+			began = time.Now()
+			g.propose(l, "x")
+			if took := time.Since(began); took > 10*time.Millisecond {
+				t.Errorf("a proposal waited for %v", took)
+			}
+		}
+		g.stop(f.id)
+		refused(f.id, f.id+" does not answer", 250*time.Millisecond)
+		refused(f.id, f.id+" is 1 entry behind", 250*time.Millisecond)
+		g.propose(l, numbered(134)...)
+		refused(f.id, f.id+" is 136 entries behind", 0)
+		time.Sleep(25 * time.Second) // until attempts are ten seconds apart
+		g.start(f.id)
+		for range 3 {
+			refused(f.id, "entries behind", 0)
+		}
+		// Anybody is the one that has all.
+		if err := l.TransferLeadership(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		if got := g.leader(); got != other {
+			t.Fatalf("%s leads, want %s", got.id, other.id)
+		}
+		g.wait(func() bool { return other.TransferLeadership(t.Context(), f.id) == nil },
+			func() string { return f.id + " has not caught up" })
+	})
+}
+
+func TestTransferToNobody(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGroup(t, "a", "b", "c", "d", "e")
+		l := g.leader()
+		time.Sleep(time.Second)
+		followers := g.followers(l)
+		for _, f := range followers[1:] {
+			f.disk.Hang()
+		}
+		time.AfterFunc(time.Second, func() {
+			for _, f := range followers[1:] {
+				f.disk.Resume()
+			}
+		})
+		g.stop(followers[0].id)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		_, err := l.Propose(ctx, []byte("x")) // nobody takes it
+		wantError(t, err, raftstore.ErrOutcomeUnknown)
+		began := time.Now()
+		err = l.TransferLeadership(t.Context(), "")
+		wantError(t, err, raftstore.ErrBehind)
+		if took := time.Since(began); took > 250*time.Millisecond || strings.Count(err.Error(), "behind") != 4 {
+			t.Errorf("after %v: %v", took, err)
+		}
+	})
+	bubble(t, func(t *testing.T) {
+		if err := newGroup(t, "a").leader().TransferLeadership(t.Context(), ""); err == nil {
+			t.Error("handed over to nobody")
+		}
+	})
+}
+
+// One transfer at a time. This one comes to nothing: its target has everything, and cannot vote.
+func TestSecondTransfer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newGroup(t, "a", "b", "c")
+		l := g.leader()
+		time.Sleep(time.Second)
+		f := g.followers(l)[0]
+		f.disk.Hang()
+		first := make(chan error)
+		go func() { first <- l.TransferLeadership(t.Context(), f.id) }()
+		time.Sleep(100 * time.Millisecond)
+		wantError(t, l.TransferLeadership(t.Context(), ""), raftstore.ErrTransferring)
+		if err := <-first; err == nil {
+			t.Error("handed over to a node that cannot vote")
+		}
+		f.disk.Resume()
+		g.propose(g.leader(), "x")
+		g.noFaults()
 	})
 }
 

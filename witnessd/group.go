@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/witnessd/witnessd/raftstore"
 	"github.com/witnessd/witnessd/witnessd/ledger"
@@ -45,12 +46,56 @@ func (g group) Status() rpc.Status {
 
 func (g group) Read(ctx context.Context) error { return groupError(g.store.Read(ctx)) }
 
-// AddNode names the node to agents and clients first: it takes their calls as soon as it has a vote.
+// AddNode names the node to agents and clients first: it takes their calls as soon as it has a vote. Before
+// that, it must answer, and if it is not taken in after all, it is named no more.
+//
+// It says ErrNotLeading only while nothing was changed. An edge repeats that call with the next leader, and
+// would bring back a node that somebody has removed since.
 func (g group) AddNode(ctx context.Context, n ledger.Node) error {
+	if g.store.State() != raftstore.Leader {
+		return rpc.ErrNotLeading
+	}
+	server := raftstore.Server{ID: n.ID, Address: n.RaftAddress}
+	if err := g.store.Reach(ctx, server); err != nil {
+		return g.notAdded(ctx, n, err)
+	}
 	if err := g.propose(ctx, ledger.EncodeSetNode(n)); err != nil {
 		return err
 	}
-	return groupError(g.store.AddServer(ctx, raftstore.Server{ID: n.ID, Address: n.RaftAddress}))
+	err := g.store.AddServer(ctx, server)
+	if err == nil {
+		return nil
+	}
+	if g.store.State() == raftstore.Leader && !g.member(n.ID) {
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), handover)
+		defer cancel()
+		if failed := g.propose(undo, ledger.EncodeRemoveNode(n.ID)); failed != nil {
+			g.log.WarnContext(ctx, "node is named and no member", "node", n.ID, "error", failed)
+		}
+	}
+	err = g.notAdded(ctx, n, err)
+	if errors.Is(err, rpc.ErrNotLeading) {
+		return fmt.Errorf("%w: %s", rpc.ErrOutcomeUnknown, err.Error())
+	}
+	return err
+}
+
+// notAdded says why a node was not taken in.
+func (g group) notAdded(ctx context.Context, n ledger.Node, err error) error {
+	g.log.InfoContext(ctx, "node not added", "node", n.ID, "error", err)
+	switch {
+	case errors.Is(err, raftstore.ErrUnreachable):
+		return rpc.NodeUnreachable(n.ID, n.RaftAddress)
+	case errors.Is(err, raftstore.ErrBehind):
+		// Why the wait ended is not passed on: as a deadline of the caller's it would be tried again.
+		return rpc.NodeBehind(err.Error(), "see why it is slow, then repeat; a longer --timeout gives it more time")
+	default:
+		return groupError(err)
+	}
+}
+
+func (g group) member(id string) bool {
+	return slices.ContainsFunc(g.store.Servers(), func(m raftstore.Server) bool { return m.ID == id })
 }
 
 // RemoveNode takes the vote first: a node that still counts must still be named. A leader that is to be
@@ -108,6 +153,8 @@ func groupError(err error) error {
 		return fmt.Errorf("%w: %w", rpc.ErrOutcomeUnknown, err)
 	case errors.Is(err, raftstore.ErrNotLeader):
 		return fmt.Errorf("%w: %w", rpc.ErrNotLeading, err)
+	case errors.Is(err, raftstore.ErrBehind):
+		return rpc.NodeBehind(err.Error(), "wait until witnessctl status shows it caught up")
 	case errors.Is(err, raftstore.ErrTooBusy):
 		return fmt.Errorf("%w: %w", rpc.ErrBusy, err)
 	default:

@@ -74,6 +74,103 @@ func TestNodes(t *testing.T) {
 	})
 }
 
+// TestAddNodeThatIsNotThere: the operator is told at once, and nothing is changed.
+func TestAddNodeThatIsNotThere(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "n1", "n2", "n3")
+		by, leader := w.follower(), w.leader()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		add := &witnessv1.AddNodeRequest{Id: "n5", RaftAddress: "n5:7400", ApiAddress: "n5:7401"}
+		refused := func(what, reason, detail string, within time.Duration) {
+			t.Helper()
+			before, err := w.local(leader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			_, err = w.witness(by).AddNode(ctx, add)
+			wantReason(t, err, reason)
+			if took := time.Since(began); took > within || !strings.Contains(err.Error(), detail) {
+				t.Errorf("%s: after %v: %v; want %q", what, took, err, detail)
+			}
+			after, err := w.local(leader)
+			if err != nil || len(after.GetNodes()) != 3 {
+				t.Fatalf("%s: %v, %v", what, after, err)
+			}
+			if reason == "NODE_UNREACHABLE" && after.GetCommitIndex() != before.GetCommitIndex() {
+				t.Errorf("%s: something was written", what)
+			}
+		}
+		refused("nothing runs", "NODE_UNREACHABLE", "n5 does not answer at n5:7401; start it with join: true", time.Second)
+		api, err := w.net.Host("n5").Listen(7401)
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused("no raft", "NODE_UNREACHABLE", "n5 does not answer at n5:7400; start it with join: true", time.Second)
+		if err := api.Close(); err != nil {
+			t.Fatal(err)
+		}
+		w.net.Isolate("n5")
+		refused("cut off", "NODE_UNREACHABLE", "n5 does not answer", 3*time.Second)
+		w.net.HealAll()
+
+		// It answers, and its disk is too slow for the caller.
+		w.disks["n5"] = raftstoretest.NewDisk()
+		joining := w.config("n5")
+		joining.Join, joining.Nodes = true, nil
+		w.run("n5", joining)
+		time.Sleep(time.Second)
+		w.disks["n5"].Hang()
+		time.AfterFunc(1500*time.Millisecond, w.disks["n5"].Resume)
+		long := ctx
+		ctx, cancel = context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		refused("slow disk", "NODE_BEHIND", "it was taken out again; see why", 2*time.Second)
+		time.Sleep(time.Second)
+		ctx = long
+		if _, err = w.witness(by).AddNode(ctx, add); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestTransferToNodeBehind: a transfer that cannot succeed is refused, and no change of a pair waits for it.
+func TestTransferToNodeBehind(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "n1", "n2", "n3")
+		leader, behind := w.leader(), w.follower()
+		w.createSales(leader)
+		w.stop(behind)
+		w.createPair(leader, "crm", "c", "d")
+		for range 2 {
+			_, err := w.witness(leader).TransferLeadership(t.Context(), &witnessv1.TransferLeadershipRequest{To: behind})
+			wantReason(t, err, "NODE_BEHIND")
+			if !strings.Contains(err.Error(), behind) || !strings.Contains(err.Error(), "until witnessctl status shows it") {
+				t.Errorf("transfer: %v", err)
+			}
+			began := time.Now()
+			if _, err := w.admin(leader).Pause(t.Context(), &witnessv1.PauseRequest{Pair: "sales"}); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(began); took > 100*time.Millisecond {
+				t.Errorf("a change waited for %v", took)
+			}
+		}
+		// The node that has everything is found; and with nobody left, a stop does not wait.
+		moved, err := w.witness(leader).TransferLeadership(t.Context(), &witnessv1.TransferLeadershipRequest{})
+		if err != nil || moved.GetLeader() == leader || moved.GetLeader() == behind {
+			t.Fatalf("transfer: %v, %v", moved, err)
+		}
+		w.stop(leader)
+		began := time.Now()
+		w.stop(moved.GetLeader())
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("the stop took %v", took)
+		}
+	})
+}
+
 func (w *world) list(by string) []*witnessv1.Pair {
 	w.t.Helper()
 	r, err := w.admin(by).ListPairs(w.t.Context(), &witnessv1.ListPairsRequest{})

@@ -19,6 +19,7 @@ const reattachTime = 5 * time.Second
 // operate chooses what the engine should be doing and begins it.
 func (s *State) operate(now Instant, o *out) {
 	s.considerRelease(now, o)
+	s.enforce(now, o)
 	// R16: what is removed is let go of only when the record says sole, and so nobody else can take over.
 	// A database that serves is let go of by OpLetGo; one that does not come up is left as it is.
 	if s.ask == AskUnmanage && s.primary() && s.trustedSole() && s.engine.Role != RolePrimary && s.failures > 0 &&

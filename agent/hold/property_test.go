@@ -19,8 +19,8 @@ type notebook struct {
 	disk     hold.File
 	fence    hold.Renew // zero: shut
 	promised hold.Instant
-	of       hold.Epoch   // the epoch of that promise
-	leaseEnd hold.Instant // of leases for the epoch on disk, in full
+	of       hold.Epoch                  // the epoch of that promise
+	leases   map[hold.Epoch]hold.Instant // the end of the latest one of each epoch, in full
 	heard    hold.Revision
 	right    hold.Right // of the revision heard
 	armed    hold.Revision
@@ -40,9 +40,6 @@ func (n *notebook) step(ev hold.Event) {
 		case hold.Save:
 			if act.File.Epoch < n.disk.Epoch || act.File.Released < n.disk.Released || act.File.Revision < n.disk.Revision {
 				n.t.Fatalf("file went back from %+v to %+v", n.disk, act.File)
-			}
-			if act.File.Epoch > n.disk.Epoch {
-				n.leaseEnd = 0
 			}
 			n.disk = act.File
 		case hold.Renew:
@@ -104,8 +101,8 @@ func (n *notebook) renewed(r hold.Renew) {
 		n.t.Fatalf("serves epoch %d, promised for another %v not to", r.Epoch, n.promised.Sub(n.now))
 	case r.Endless && (n.right != hold.RightSole || n.heard <= n.armed):
 		n.t.Fatalf("serves without end; heard %v at revision %d, sent an arm at %d", n.right, n.heard, n.armed)
-	case !r.Endless && r.Until > n.leaseEnd.Add(-guard):
-		n.t.Fatalf("serves until %v, its leases end at %v", r.Until, n.leaseEnd)
+	case !r.Endless && r.Until > n.leases[r.Epoch].Add(-guard):
+		n.t.Fatalf("serves until %v, its leases end at %v", r.Until, n.leases[r.Epoch])
 	}
 }
 
@@ -150,15 +147,8 @@ func (n *notebook) take(s hold.WitnessSays) {
 	if s.Epoch >= n.disk.Epoch && s.Revision >= n.disk.Revision {
 		n.heard, n.right = s.Revision, s.Right
 	}
-	if s.Epoch > n.disk.Epoch {
-		n.leaseEnd = 0
-	}
-	if s.Lease > 0 && s.Epoch >= n.disk.Epoch {
-		n.leaseEnd = max(n.leaseEnd, s.Sent.Add(s.Lease))
-		end := n.leaseEnd
-		n.step(s)
-		n.leaseEnd = end
-		return
+	if s.Lease > 0 {
+		n.leases[s.Epoch] = max(n.leases[s.Epoch], s.Sent.Add(s.Lease))
 	}
 	n.step(s)
 }
@@ -188,7 +178,7 @@ func TestAgentKeepsTheRules(t *testing.T) {
 				sent := n.now.Add(-time.Duration(rapid.IntRange(0, 1000).Draw(t, "ms ago")) * ms)
 				says := hold.Says{Pair: "p1", Epoch: n.disk.Epoch, Primary: n.disk.Primary, Revision: n.disk.Revision, Lease: lease}
 				if n.disk.Primary == "a" {
-					n.leaseEnd = max(n.leaseEnd, sent.Add(lease))
+					n.leases[n.disk.Epoch] = max(n.leases[n.disk.Epoch], sent.Add(lease))
 				} else {
 					says.Lease = 0
 				}
@@ -250,7 +240,7 @@ func (n *notebook) restart(t *rapid.T, mark hold.Mark) {
 	n.t = t
 	n.s = hold.New("a", n.disk, true, mark, n.now)
 	n.mark, n.start, n.do = mark, n.now, hold.Do{}
-	n.fence, n.leaseEnd, n.right = hold.Renew{}, 0, hold.RightUnknown
+	n.fence, n.leases, n.right = hold.Renew{}, map[hold.Epoch]hold.Instant{}, hold.RightUnknown
 	n.heard = 0
 	n.armed = max(n.armed, n.disk.Revision)
 }

@@ -52,7 +52,9 @@ func (s *State) witnessed(now Instant) bool { return now < s.witnessLease }
 
 // handingOver says whether the release under way lets clients finish: until the hand-over has ended, the right
 // is needed, and kept, as before.
-func (s *State) handingOver() bool { return s.release.begun && s.op == OpHandOver }
+func (s *State) handingOver() bool {
+	return s.release.begun && !s.release.stopped && s.stopping() == OpHandOver
+}
 
 // wantsLease says whether this host asks for leases.
 func (s *State) wantsLease() bool { return s.primary() && (!s.release.begun || s.handingOver()) }

@@ -136,6 +136,7 @@ func TestRelease(t *testing.T) {
 				}
 				return w.record.Epoch == 2
 			})
+			w.run(time.Second)
 			w.heal("a", "b")
 			w.must(t, pair.WishCommand{Body: pair.SetMode{Mode: pair.ModeAutomatic}})
 			w.armedAgain(t)

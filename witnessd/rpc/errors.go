@@ -25,7 +25,22 @@ const (
 	reasonCut            pair.Reason = "STREAM_CUT"      // half an answer came: ask for all of it again
 	reasonStopping       pair.Reason = "STOPPING"        // this node is being stopped: use another
 	reasonInternal       pair.Reason = "INTERNAL"
+
+	reasonNodeBehind      pair.Reason = "NODE_BEHIND"      // a node lacks entries; nothing was changed
+	reasonNodeUnreachable pair.Reason = "NODE_UNREACHABLE" // a new node does not answer; nothing was changed
 )
+
+// NodeBehind refuses what needs a node that has all entries.
+func NodeBehind(detail, do string) *pair.Refusal {
+	return &pair.Refusal{Reason: reasonNodeBehind, Detail: detail, Do: do}
+}
+
+// NodeUnreachable refuses to take in a node that is not there: in a group of three it would count toward the
+// quorum and never fill it.
+func NodeUnreachable(node, address string) *pair.Refusal {
+	return &pair.Refusal{Reason: reasonNodeUnreachable, Detail: node + " does not answer at " + address,
+		Do: "start it with join: true, then repeat"}
+}
 
 // code says which gRPC code a refusal has. What is not listed is a state of things that an operator, an
 // agent or time must change first.

@@ -59,6 +59,8 @@ func TestErrors(t *testing.T) {
 		{refusal(pair.ReasonNameTaken, "x"), codes.AlreadyExists, "NAME_TAKEN"},
 		{refusal(pair.ReasonBadSpec, "x"), codes.InvalidArgument, "BAD_SPEC"},
 		{refusal(pair.ReasonNoProcedure, "x"), codes.NotFound, "NO_SUCH_PROCEDURE"},
+		{wrapped(NodeBehind("n1 is 136 entries behind", "wait")), codes.FailedPrecondition, "NODE_BEHIND"},
+		{wrapped(NodeUnreachable("n5", "n5:7400")), codes.FailedPrecondition, "NODE_UNREACHABLE"},
 		{errors.New("disk"), codes.Internal, "INTERNAL"},
 		{context.Canceled, codes.Canceled, ""},
 		{wrapped(context.DeadlineExceeded), codes.DeadlineExceeded, ""},
@@ -75,6 +77,10 @@ func TestErrors(t *testing.T) {
 
 // TestErrorSaysWhatToDo: metadata is for programs, the message for people.
 func TestErrorSaysWhatToDo(t *testing.T) {
+	unreachable := "n5 does not answer at n5:7400; start it with join: true, then repeat"
+	if got := NodeUnreachable("n5", "n5:7400").Error(); got != unreachable {
+		t.Errorf("message %q, want %q", got, unreachable)
+	}
 	err := server("n2").failure(&pair.Refusal{Reason: pair.ReasonExposed, Detail: "it is exposed", Do: "wait"}, "sales")
 	i := info(err)
 	if i.GetDomain() != "witnessd" || i.GetMetadata()["pair"] != "sales" || i.GetMetadata()["leader"] != "n2" ||
@@ -102,6 +108,8 @@ func TestOnlyUnheardCallsAreRepeated(t *testing.T) {
 		server("").failure(ErrBusy, ""):                                     false,
 		status.Error(codes.Unavailable, "connection reset"):                 false,
 		server("").failure(refusal(pair.ReasonStaleEpoch, "somewhere"), ""): false,
+		server("").failure(NodeBehind("n1 is behind", ""), ""):              false,
+		server("").failure(NodeUnreachable("n5", "n5:7400"), ""):            false,
 	} {
 		if got := unheard(err); got != want {
 			t.Errorf("unheard(%v) = %v", err, got)

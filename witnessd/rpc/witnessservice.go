@@ -122,13 +122,33 @@ func (w witnessService) AddNode(
 			return nil, w.refused(bad, "")
 		}
 	}
-	err := w.group.AddNode(ctx, ledger.Node{
-		ID: req.GetId(), RaftAddress: req.GetRaftAddress(), APIAddress: req.GetApiAddress(),
-	})
-	if err != nil {
+	n := ledger.Node{ID: req.GetId(), RaftAddress: req.GetRaftAddress(), APIAddress: req.GetApiAddress()}
+	if refusal := w.reachAPI(ctx, n); refusal != nil {
+		return nil, w.refused(refusal, "")
+	}
+	if err := w.group.AddNode(ctx, n); err != nil {
 		return nil, w.groupFailure(err)
 	}
 	return &witnessv1.AddNodeResponse{}, nil
+}
+
+// reachAPI looks whether a new node listens for agents and clients: they will be told to. A member with a
+// vote is not asked, for where it moves to may be told before it runs there.
+func (w witnessService) reachAPI(ctx context.Context, n ledger.Node) *pair.Refusal {
+	for _, m := range w.group.Status().Members {
+		if m.ID == n.ID && m.Voter {
+			return nil
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	conn, err := w.peers.dial(ctx, n.APIAddress)
+	if err != nil {
+		w.log.InfoContext(ctx, "new node does not answer", "node", n.ID, "address", n.APIAddress, "error", err)
+		return NodeUnreachable(n.ID, n.APIAddress)
+	}
+	_ = conn.Close() // that it was accepted is all there was to know
+	return nil
 }
 
 // RemoveNode takes a node out.
@@ -166,7 +186,12 @@ func (w witnessService) TransferLeadership(
 
 // groupFailure says what kept the nodes from being changed.
 func (w witnessService) groupFailure(err error) error {
-	for _, known := range []error{ErrNotLeading, ErrBusy, ErrOutcomeUnknown, context.Canceled, context.DeadlineExceeded} {
+	if errors.Is(err, ErrOutcomeUnknown) {
+		return w.refused(&pair.Refusal{Reason: reasonOutcomeUnknown,
+			Detail: "the leader was lost, and whether the nodes were changed is not known",
+			Do:     "see witnessctl status before trying again"}, "")
+	}
+	for _, known := range []error{ErrNotLeading, ErrBusy, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, known) {
 			return w.failure(err, "")
 		}

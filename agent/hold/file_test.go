@@ -1,6 +1,7 @@
 package hold_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -42,8 +43,8 @@ func TestFileIsSavedFirst(t *testing.T) {
 				t.Fatalf("nothing was saved: %v", a.acts)
 			}
 			saved := false
-			for i := len(a.acts) - 1; i >= 0; i-- {
-				switch act := a.acts[i].(type) {
+			for _, done := range slices.Backward(a.acts) {
+				switch act := done.(type) {
 				case hold.Save:
 					saved = true
 				case hold.Fence, hold.Note:

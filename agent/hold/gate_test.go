@@ -21,7 +21,7 @@ func TestRestartGate(t *testing.T) {
 		file  hold.File
 		mark  hold.Mark
 		story func(a *agent)
-		// whether clients may be in, and what the engine was told
+		// Whether clients may be in, and what the engine was told.
 		ok  bool
 		ops []hold.Op
 	}{

@@ -187,7 +187,7 @@ func asRefusal(err error) *pair.Refusal {
 	if err == nil {
 		return nil
 	}
-	return err.(*pair.Refusal) //nolint:errorlint // Apply returns nothing else
+	return err.(*pair.Refusal)
 }
 
 func wantRevision(t *testing.T, before, after pair.Record, b pair.Body) {

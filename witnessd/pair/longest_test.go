@@ -11,7 +11,7 @@ import (
 func TestLongestLeaseIsLowered(t *testing.T) {
 	for _, test := range []struct {
 		name string
-		// story ends when both files hold the policy, at the instant it returns; never: negative
+		// The story ends when both files hold the policy, at the instant it returns; never: negative.
 		story func(l *leader) time.Duration
 	}{
 		{"both hear at once", func(l *leader) time.Duration { l.hear("a", "b"); return 0 }},

@@ -433,7 +433,7 @@ func TestRelief(t *testing.T) {
 	idle := func(r *pair.Report) { r.Serving = false }
 	for _, test := range []struct {
 		name string
-		// each second, for a minute
+		// Each second, for a minute.
 		each func(l *leader)
 		want bool
 	}{

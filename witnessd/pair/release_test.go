@@ -25,7 +25,7 @@ func TestRelease(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		story func(l *leader)
-		// the epoch afterwards, and whose it is
+		// The epoch afterwards, and whose it is.
 		epoch   pair.Epoch
 		primary pair.HostID
 	}{

@@ -211,6 +211,7 @@ func TestEpochFromThePartnerBringsNoRecord(t *testing.T) {
 	p.at(lease)
 	p.looks()
 	p.answer(manual)
+	p.answer(manual, later)
 	p.asks(func(s *hold.Says) { s.Epoch, s.Primary, s.AskLease = 2, "b", false })
 	p.step(hold.Tick{})
 	if _, _, ok := p.s.ServeUntil(p.now); ok {

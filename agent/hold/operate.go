@@ -185,11 +185,9 @@ func (s *State) failed(e EngineDone, now Instant, o *out) {
 	}
 	s.complaint = text
 	switch e.Op {
-	case OpNone, OpFollow, OpHold, OpStop, OpLetGo:
+	case OpNone, OpFollow, OpHold, OpReleaseCommits, OpStop, OpLetGo:
 	case OpPromote:
 		s.failures++
-	case OpReleaseCommits:
-		s.hold = holding{notUntil: s.hold.notUntil} // it may have had its effect nonetheless
 	case OpHandOver:
 		s.release.noHandOver = true
 	}

@@ -126,7 +126,7 @@ func (n *notebook) says(t *rapid.T) hold.WitnessSays {
 		Sent: n.now.Add(-time.Duration(rapid.IntRange(0, 1000).Draw(t, "ms ago")) * ms), Term: 1,
 		Epoch: epoch, Primary: primary, Mirror: other(primary), Automatic: rapid.Bool().Draw(t, "automatic"),
 		Right:    rapid.SampledFrom([]hold.Right{hold.RightSole, hold.RightLeased}).Draw(t, "right"),
-		Revision: n.disk.Revision + hold.Revision(rapid.SampledFrom([]int{0, 0, 1, 1, 2}).Draw(t, "revisions on")),
+		Revision: n.disk.Revision + hold.Revision(rapid.SampledFrom([]int{0, 0, 1, 1, 2, -1}).Draw(t, "revisions on")),
 		Timing:   timing(), Longest: lease, Name: "sales", Peer: hold.Peer{Host: "b", ServiceAddress: "db"},
 		Ask:      hold.Ask(rapid.SampledFrom([]int{0, 0, 0, 0, 0, 1, 2, 3, 4}).Draw(t, "ask")),
 		AskEpoch: epoch,

@@ -286,7 +286,9 @@ func TestHandOver(t *testing.T) {
 		a := leasedPrimary(t)
 		a.looks(detached)
 		a.answer(asked(hold.AskHandOver))
-		a.wantServing(true)
+		if a.do.Op != hold.OpNone {
+			t.Errorf("told %v", a.dos)
+		}
 	})
 	t.Run("nor for what was asked longer ago than a lease", func(t *testing.T) {
 		a := leasedPrimary(t)
@@ -298,7 +300,9 @@ func TestHandOver(t *testing.T) {
 			a.looks()
 		}
 		a.looks(attached)
-		a.wantServing(true)
+		if a.do.Op != hold.OpNone {
+			t.Fatalf("told %v", a.dos)
+		}
 		a.answer(ask)
 		if a.do.Op != hold.OpHandOver {
 			t.Errorf("told %v", a.dos)
@@ -307,7 +311,9 @@ func TestHandOver(t *testing.T) {
 	t.Run("nor for another epoch", func(t *testing.T) {
 		a := leasedPrimary(t)
 		a.answer(asked(hold.AskHandOver), func(s *hold.WitnessSays) { s.AskEpoch = 0 })
-		a.wantServing(true)
+		if a.do.Op != hold.OpNone {
+			t.Errorf("told %v", a.dos)
+		}
 	})
 }
 

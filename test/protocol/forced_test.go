@@ -55,6 +55,21 @@ func TestForcedFailover(t *testing.T) {
 			w.heal("a", "b")
 			w.armedAgain(t)
 		}},
+		{"sole primary that takes long to hand over is waited for: nothing is lost", func(t *testing.T, w *world) {
+			w.must(t, pair.WishCommand{Body: pair.SetMode{Mode: pair.ModeManual}})
+			w.run(3 * time.Second)
+			w.hosts["a"].slow = 50 // 10 s
+			from := w.now
+			w.must(t, pair.WishForce{AcceptLoss: true, By: "op"})
+			w.run(20 * time.Second)
+			w.servedBy(t, "b", from, 12*time.Second)
+			if len(w.forgiven) > 0 || w.record.Primary != "b" {
+				t.Errorf("primary %s, %d writes lost", w.record.Primary, len(w.forgiven))
+			}
+			w.hosts["a"].slow = 1
+			w.must(t, pair.WishCommand{Body: pair.SetMode{Mode: pair.ModeAutomatic}})
+			w.armedAgain(t)
+		}},
 		{"leased primary whose agent asks for leases and does not release", func(t *testing.T, w *world) {
 			w.hosts["a"].hang[hold.OpHandOver], w.hosts["a"].hang[hold.OpStop] = true, true
 			from := w.now
@@ -64,6 +79,23 @@ func TestForcedFailover(t *testing.T) {
 			w.hosts["a"].hang = map[hold.Op]bool{}
 			w.armedAgain(t)
 		}},
+		{"new primary is heard but hears nothing: the old one takes over again within a lease or two",
+			func(t *testing.T, w *world) {
+				w.oneWay("w", "b")
+				w.hosts["a"].crash() // b hears of the release by a, and says that it is free
+				for w.record.Epoch < 2 {
+					w.run(time.Millisecond)
+				}
+				w.cut("a", "b")
+				from := w.now
+				w.run(20 * time.Second)
+				if w.hosts["b"].file.Epoch != 1 {
+					t.Fatal("b has heard")
+				}
+				w.servedBy(t, "a", from, 8*time.Second)
+				w.cuts = map[string]bool{}
+				w.armedAgain(t)
+			}},
 		{"silent sole primary and no word that it is off: refused", func(t *testing.T, w *world) {
 			w.alone(t)
 			w.hosts["a"].freeze()

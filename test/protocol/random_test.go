@@ -58,11 +58,11 @@ func schedule(n uint64) *world {
 	if about == changes {
 		newHost(w, "c").boot()
 	}
-	w.rate = 0.995 + r.Float64()/100
+	w.rate = 0.99 + r.Float64()/50
 	for _, name := range w.hostNames() {
 		h := w.hosts[name]
 		h.kernel = true
-		h.rate = 0.995 + r.Float64()/100
+		h.rate = 0.99 + r.Float64()/50
 		if about == engines {
 			h.late = func() bool { return r.IntN(3) == 0 }
 		}
@@ -79,6 +79,7 @@ func schedule(n uint64) *world {
 		}
 	}
 	w.double = func() bool { return r.IntN(20) == 0 }
+	w.outlive = func() bool { return r.IntN(2) == 0 }
 	backup := w.record
 	for range 10 + r.IntN(30) {
 		if about != plain && r.IntN(3) == 0 {

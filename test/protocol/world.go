@@ -42,6 +42,9 @@ type world struct {
 	faults []string
 	delay  func() time.Duration // of one message; nil: always one hop
 	double func() bool          // whether a message arrives twice
+	// outlive says whether what a leader proposed a moment before its end is in the log; nil: never.
+	outlive  func() bool
+	proposed *proposal // by a leader, and not applied yet
 
 	wrote    int
 	acked    []ack        // in the order of the writes of one host
@@ -59,6 +62,11 @@ type ack struct {
 type leader struct {
 	term  pair.Term
 	watch pair.Watch
+}
+
+type proposal struct {
+	by *leader
+	pair.Propose
 }
 
 type timed struct {
@@ -178,7 +186,15 @@ func (w *world) linkCut(x, y string) bool { return w.cuts[x+">"+y] || w.cuts[y+"
 func (w *world) elect(d time.Duration) {
 	w.leader = nil
 	w.after(d, func() {
-		w.term++
+		if p := w.proposed; p != nil && w.outlive != nil && w.outlive() {
+			w.logf("what the leader of term %d proposed last is in the log", p.by.term)
+			before := w.record
+			if after, _, err := before.Apply(p.Command, p.by.term); err == nil {
+				w.record = after
+				w.applied(before, after, p.Command.Body)
+			}
+		}
+		w.term, w.proposed = w.term+1, nil
 		l := &leader{term: w.term, watch: pair.NewWatch(w.record, w.term, w.witnessNow())}
 		w.leader = l
 		w.logf("leader of term %d", l.term)
@@ -197,7 +213,7 @@ func (w *world) restore(backup pair.Record, term pair.Term) {
 	if err != nil {
 		panic(err)
 	}
-	w.record = restored
+	w.record, w.proposed = restored, nil
 	w.logf("%s", facts[0])
 	w.term = term
 	w.elect(100 * time.Millisecond)
@@ -229,6 +245,7 @@ func (w *world) step(l *leader, ev pair.Event) {
 func (w *world) act(l *leader, a pair.Action) {
 	switch a := a.(type) {
 	case pair.Propose:
+		w.proposed = &proposal{by: l, Propose: a}
 		w.after(commit, func() { w.apply(l, a) })
 	case pair.Nudge:
 		if h := w.hosts[string(a.Host)]; h != nil {
@@ -251,8 +268,9 @@ func (w *world) act(l *leader, a pair.Action) {
 
 func (w *world) apply(l *leader, p pair.Propose) {
 	if w.leader != l {
-		return // lost with its leader
+		return // its leader has ended
 	}
+	w.proposed = nil
 	before := w.record
 	after, facts, err := w.record.Apply(p.Command, l.term)
 	if f := w.tokens[p.Token]; f != nil && p.Token != 0 {

@@ -212,6 +212,9 @@ func procedureDue(r Record, w Watch, now Instant) (Watch, []Action) {
 			return end(r, w, false, ReasonReleased, why)
 		}
 		if p.Kind == KindForced && late {
+			if r.Right == RightSole && w.fresh(r, r.Primary, now) && now.Sub(w.step.Since) < r.Policy.ReleaseTimeout {
+				return w, nil // it answers, so it may be on its way, and nothing else than its release will do
+			}
 			return forceWithoutRelease(r, w)
 		}
 	case StepWithhold:
@@ -248,7 +251,7 @@ func promoteDue(r Record, w Watch, now Instant, late bool) (Watch, []Action) {
 		return end(r, w, true, ReasonNone, fmt.Sprintf("%s serves epoch %d", r.Primary, r.Epoch))
 	case w.released(r):
 		return end(r, w, false, ReasonReleased, fmt.Sprintf("%s gave epoch %d back before it served", r.Primary, r.Epoch))
-	case now >= w.LeaseUntil && !w.fresh(r, r.Primary, now):
+	case now >= w.LeaseUntil && (!w.fresh(r, r.Primary, now) || s.Report.Epoch < r.Epoch):
 		return end(r, w, false, ReasonPrimarySilent, fmt.Sprintf("%s was lost before it served", r.Primary))
 	case late:
 		return end(r, w, false, ReasonTimedOut, fmt.Sprintf("%s did not serve within %v", r.Primary, r.Procedure.Timeout))

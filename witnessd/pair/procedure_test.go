@@ -114,6 +114,19 @@ func TestSwitchover(t *testing.T) {
 			}
 			l.wantEnded(false, pair.ReasonTimedOut)
 		}},
+		{"new primary is heard, but does not hear: failed when its lease is over", func(l *leader) {
+			l.says("a", released(true))
+			l.says("b", partnerReleased(true))
+			deaf := func(r *pair.Report) { r.Epoch, r.Revision, r.AskLease, r.Serving = 1, 1, false, false }
+			l.at(3*time.Second - ms)
+			l.says("b", deaf)
+			l.wantStep(pair.StepPromote)
+			l.at(3 * time.Second)
+			l.says("b", deaf)
+			l.wantEnded(false, pair.ReasonPrimarySilent)
+			l.says("a", func(r *pair.Report) { r.Promise = 0 })
+			l.wantEpoch("a", 3)
+		}},
 		{"serving another epoch is not serving this one", func(l *leader) {
 			l.says("a", released(true))
 			l.says("b", partnerReleased(true))
@@ -176,9 +189,20 @@ func TestForced(t *testing.T) {
 			}},
 		{"sole and heard, loss not accepted: asked, then given up", []func(*leader){sole}, pair.WishForce{},
 			pair.ReasonNone, func(l *leader) {
-				l.at(4 * time.Second)
+				l.at(30*time.Second - ms)
+				l.hear("a", "b")
+				l.wantStep(pair.StepRelease)
+				l.at(30 * time.Second)
 				l.hear("a", "b")
 				l.wantEnded(false, pair.ReasonLossNotAccepted)
+			}},
+		{"sole and heard, then silent: no longer waited for", []func(*leader){sole}, pair.WishForce{AcceptLoss: true, HostOff: "a"},
+			pair.ReasonNone, func(l *leader) {
+				l.at(3 * time.Second)
+				l.left("b")
+				l.at(4 * time.Second)
+				l.left("b")
+				l.wantEpoch("b", 2)
 			}},
 		{"sole, loss accepted, released without everything: promoted at once, and the loss is recorded",
 			[]func(*leader){sole}, pair.WishForce{AcceptLoss: true}, pair.ReasonNone, func(l *leader) {
@@ -241,7 +265,7 @@ func TestForced(t *testing.T) {
 			}},
 		{"stated off, but this leader hears it after all: fails", []func(*leader){sole, silent},
 			pair.WishForce{AcceptLoss: true, HostOff: "a"}, pair.ReasonNone, func(l *leader) {
-				for range 30 {
+				for range 60 {
 					l.after(time.Second)
 					l.left("b")
 					l.hear("a")

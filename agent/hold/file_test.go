@@ -223,14 +223,41 @@ func TestEpochFromThePartnerBringsNoRecord(t *testing.T) {
 	}
 }
 
+// TestForget: a host that the pair does not name any more lets go, but opens nothing that was closed.
 func TestForget(t *testing.T) {
-	a := solePrimary(t)
-	a.step(hold.Forget{})
-	if a.s.Known || a.s.OtherRight(a.now) || a.fences > 0 {
-		t.Errorf("known %t, fenced %d times", a.s.Known, a.fences)
-	}
-	if a.step(hold.Tick{}); len(a.acts) > 0 {
-		t.Errorf("did %v", a.acts)
+	for _, test := range []struct {
+		name   string
+		a      func(t *testing.T) *agent
+		fenced bool
+	}{
+		{"primary that let go before", func(t *testing.T) *agent {
+			a := solePrimary(t)
+			a.answer(sole, asked(hold.AskUnmanage))
+			a.finish() // let go
+			return a
+		}, false},
+		{"primary that serves by right", leasedPrimary, false},
+		{"primary that was fenced", func(t *testing.T) *agent {
+			a := leasedPrimary(t)
+			a.step(hold.Fenced{Why: "test"})
+			return a
+		}, true},
+		{"mirror", mirror, false},
+		{"mirror whose database was not looked at yet", func(t *testing.T) *agent {
+			return start(t, "b", fileOf("b", 1, "a"), hold.Mark{})
+		}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := test.a(t)
+			a.fences = 0
+			a.step(hold.Forget{})
+			if a.s.Known || a.s.OtherRight(a.now) || (a.fences > 0) != test.fenced {
+				t.Errorf("known %t, fenced %d times", a.s.Known, a.fences)
+			}
+			if a.step(hold.Tick{}); has[hold.Renew](a) || has[hold.Do](a) {
+				t.Errorf("did %v", a.acts)
+			}
+		})
 	}
 }
 

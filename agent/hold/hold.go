@@ -290,5 +290,9 @@ func (s *State) forget(o *out) {
 	if s.op != OpNone {
 		o.add(Do{Op: OpNone})
 	}
+	if copying := s.engine.Running && s.engine.Role == RoleMirror; !copying && !s.allowed {
+		// What may run as a primary and has no right to be open is not opened by this agent's going.
+		o.add(Fence{Why: "the pair was removed, and this host had no right to serve it"})
+	}
 	*s = State{Self: s.Self, Started: s.Started, TermHeard: s.TermHeard, engine: s.engine, engineOK: s.engineOK}
 }

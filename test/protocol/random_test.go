@@ -68,8 +68,9 @@ func schedule(n uint64) *world {
 		}
 	}
 	w.until(20*time.Second, func() bool { return w.record.Armed() })
+	nasty := []int{50, 50, 20, 8}[r.IntN(4)]
 	w.delay = func() time.Duration {
-		switch r.IntN(50) {
+		switch r.IntN(nasty) {
 		case 0:
 			return time.Duration(r.IntN(4000)) * time.Millisecond
 		case 1, 2, 3:
@@ -126,7 +127,12 @@ func (w *world) anyLink(r *rand.Rand) string {
 
 func (w *world) fault(r *rand.Rand) {
 	h, link := w.anyHost(r), w.anyLink(r)
-	switch r.IntN(18) {
+	switch r.IntN(20) {
+	case 18, 19:
+		if h.alive {
+			h.killAgent()
+			h.boot()
+		}
 	case 0:
 		h.crash()
 	case 1:
@@ -270,6 +276,11 @@ func (w *world) mend() {
 	for range 10 {
 		if w.record.Mode == pair.ModeAutomatic {
 			return
+		}
+		if w.record.Right == pair.RightSole && !w.primary().db.data && w.record.Procedure == nil {
+			// Paused when the new primary had just lost its data; an operator sees that, and that nothing is lost.
+			w.wish(pair.WishForce{By: "random", AcceptLoss: true})
+			w.run(10 * time.Second)
 		}
 		w.wish(pair.WishCommand{Body: pair.SetMode{Mode: pair.ModeAutomatic}})
 		w.run(10 * time.Second)

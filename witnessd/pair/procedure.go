@@ -364,7 +364,7 @@ func reinstatement(r Record, w Watch, now Instant) string {
 // is forced. The right is leased, so nothing is lost.
 func relief(r Record, w Watch, now Instant) (Procedure, bool) {
 	if r.Right != RightLeased || w.released(r) || !w.idle || !w.fresh(r, r.Primary, now) ||
-		now.Sub(w.idleSince) < r.Policy.PromoteTimeout || !FailoverVerdict(r, w, now).Ready() {
+		now.Sub(w.idleSince) < r.Policy.PromoteTimeout || !mayFailOverOnLoss(r, w, now) {
 		return Procedure{}, false
 	}
 	return Procedure{

@@ -133,18 +133,36 @@ func (v Verdict) String() string {
 	return "no: " + strings.Join(no, "; ")
 }
 
-func (v *Verdict) require(ok bool, name string, reason Reason, format string, args ...any) {
-	v.add(ok, false, name, reason, format, args...)
+// inquiry comes to a verdict, one precondition after the other. A brief one takes no notes: the leader asks at
+// each step of each pair, and sentences are for people.
+type inquiry struct {
+	verdict  Verdict
+	brief    bool
+	no       bool // a precondition fails
+	noOnLoss bool // one fails that a lost primary would not mend
 }
 
-func (v *Verdict) requireLoss(ok bool, name string, reason Reason, format string, args ...any) {
-	v.add(ok, true, name, reason, format, args...)
+func inquire(question string) *inquiry { return &inquiry{verdict: Verdict{Question: question}} }
+
+// require is asked for what must hold also when the primary is lost.
+func (q *inquiry) require(ok bool, name string, reason Reason, detail func() string) {
+	q.noOnLoss = q.noOnLoss || !ok
+	q.note(Precondition{Name: name, OK: ok, Reason: reason}, detail)
 }
 
-func (v *Verdict) add(ok, loss bool, name string, reason Reason, format string, args ...any) {
-	p := Precondition{Name: name, OK: ok, Detail: fmt.Sprintf(format, args...), PrimaryLoss: loss}
-	if !ok {
-		p.Reason = reason
+// requireLoss is asked for what a healthy primary breaks by being healthy.
+func (q *inquiry) requireLoss(ok bool, name string, reason Reason, detail func() string) {
+	q.note(Precondition{Name: name, OK: ok, Reason: reason, PrimaryLoss: true}, detail)
+}
+
+func (q *inquiry) note(p Precondition, detail func() string) {
+	q.no = q.no || !p.OK
+	if q.brief {
+		return
 	}
-	v.Preconditions = append(v.Preconditions, p)
+	if p.OK {
+		p.Reason = ReasonNone
+	}
+	p.Detail = detail()
+	q.verdict.Preconditions = append(q.verdict.Preconditions, p)
 }

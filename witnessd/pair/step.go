@@ -242,7 +242,7 @@ func adopting(r Record, w Watch) bool {
 }
 
 func decideReady(r Record, w Watch, now Instant) (Watch, []Action) {
-	if v := FailoverVerdict(r, w, now); v.OK() {
+	if mayFailOver(r, w, now) {
 		return propose(r, w, promotion(r, w, now), 0, nil)
 	}
 	if r.Procedure != nil {

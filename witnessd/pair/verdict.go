@@ -9,77 +9,120 @@ import (
 // forced failover ask the same question; an operator replaces the mode, and accepted loss replaces the
 // condition on the right, but nobody replaces a wait.
 func FailoverVerdict(r Record, w Watch, now Instant) Verdict {
-	v := Verdict{Question: fmt.Sprintf("may %s be promoted now?", r.Mirror)}
-	operator := operatorAsked(r)
-	v.require(r.Stage == StageReady, "pair is ready", ReasonForming, "pair is %v", r.Stage)
-	why := ahead(r, w)
-	v.require(why == "", "record is not behind its agents", ReasonAhead, "%s", orElse(why, "no agent remembers more"))
-	free := (r.Procedure == nil || operator) && !w.Pending.Active
-	v.require(free, "no other change under way", ReasonProcedureUnderWay, "%s", underWay(r, w))
-	v.require(r.Mode == ModeAutomatic || operator, "mode is automatic", ReasonNotAutomatic, "mode is %v", r.Mode)
-	requireRight(&v, r, w)
-	requirePrimaryGone(&v, r, w, now)
-	requireMirror(&v, r, w, now)
-	return v
+	q := inquire(fmt.Sprintf("may %s be promoted now?", r.Mirror))
+	q.failover(r, w, now)
+	return q.verdict
 }
 
-// requireRight: the record permits a promotion, or the old primary has said that it stopped and that the
+// mayFailOver is FailoverVerdict without its sentences, as the leader asks at each step.
+func mayFailOver(r Record, w Watch, now Instant) bool {
+	q := inquiry{brief: true}
+	q.failover(r, w, now)
+	return !q.no
+}
+
+// mayFailOverOnLoss says whether everything holds that does not depend on the primary being lost.
+func mayFailOverOnLoss(r Record, w Watch, now Instant) bool {
+	q := inquiry{brief: true}
+	q.failover(r, w, now)
+	return !q.noOnLoss
+}
+
+func (q *inquiry) failover(r Record, w Watch, now Instant) {
+	operator := operatorAsked(r)
+	q.require(r.Stage == StageReady, "pair is ready", ReasonForming, func() string {
+		return fmt.Sprintf("pair is %v", r.Stage)
+	})
+	why := ahead(r, w)
+	q.require(why == "", "record is not behind its agents", ReasonAhead, func() string {
+		return orElse(why, "no agent remembers more")
+	})
+	free := (r.Procedure == nil || operator) && !w.Pending.Active
+	q.require(free, "no other change under way", ReasonProcedureUnderWay, func() string {
+		return underWay(r, w)
+	})
+	q.require(r.Mode == ModeAutomatic || operator, "mode is automatic", ReasonNotAutomatic, func() string {
+		return fmt.Sprintf("mode is %v", r.Mode)
+	})
+	q.right(r, w)
+	q.primaryGone(r, w, now)
+	q.mirror(r, w, now)
+}
+
+// right: the record permits a promotion, or the old primary has said that it stopped and that the
 // mirror has everything, or an operator has accepted the loss and its procedure has done what R14 asks.
-func requireRight(v *Verdict, r Record, w Watch) {
+func (q *inquiry) right(r Record, w Watch) {
 	everything := w.released(r) && w.ReleasedEverything
 	p := r.Procedure
 	accepted := p != nil && p.Kind == KindForced && p.Epoch == r.Epoch && p.AcceptLoss &&
 		(p.Step == StepWithhold || w.released(r))
-	detail := fmt.Sprintf("right is %v", r.Right)
-	switch {
-	case everything:
-		detail += fmt.Sprintf(", and %s stopped with everything on the mirror", r.Primary)
-	case accepted:
-		detail += ", and an operator accepted the loss"
-	case r.Right == RightSole:
-		detail += ": the mirror may lack acknowledged commits"
-	}
-	v.require(r.Right == RightLeased || everything || accepted, "mirror has every acknowledged commit",
-		ReasonExposed, "%s", detail)
+	q.require(r.Right == RightLeased || everything || accepted, "mirror has every acknowledged commit",
+		ReasonExposed, func() string {
+			switch {
+			case everything:
+				return fmt.Sprintf("right is %v, and %s stopped with everything on the mirror", r.Right, r.Primary)
+			case accepted:
+				return fmt.Sprintf("right is %v, and an operator accepted the loss", r.Right)
+			case r.Right == RightSole:
+				return "right is sole: the mirror may lack acknowledged commits"
+			}
+			return fmt.Sprintf("right is %v", r.Right)
+		})
 }
 
-func requirePrimaryGone(v *Verdict, r Record, w Watch, now Instant) {
+func (q *inquiry) primaryGone(r Record, w Watch, now Instant) {
 	left := w.LeaseUntil.Sub(now)
 	switch {
 	case w.released(r):
-		v.requireLoss(true, "primary's lease is over", "", "%s released epoch %d", r.Primary, r.Epoch)
+		q.requireLoss(true, "primary's lease is over", "", func() string {
+			return fmt.Sprintf("%s released epoch %d", r.Primary, r.Epoch)
+		})
 	case left <= 0:
-		v.requireLoss(true, "primary's lease is over", "", "lease ended %v ago", round(-left))
+		q.requireLoss(true, "primary's lease is over", "", func() string {
+			return fmt.Sprintf("lease ended %v ago", round(-left))
+		})
 	default:
 		reason := ReasonLeaseOutstanding
 		if s := w.seen(r, r.Primary); !s.Heard {
 			reason = ReasonGrace
 		}
-		v.requireLoss(false, "primary's lease is over", reason, "%s may hold a lease for another %v",
-			r.Primary, round(left))
+		q.requireLoss(false, "primary's lease is over", reason, func() string {
+			return fmt.Sprintf("%s may hold a lease for another %v", r.Primary, round(left))
+		})
 	}
 }
 
-// requireMirror: the mirror's own word, in a message that quotes this leader's term and the record's epoch.
-func requireMirror(v *Verdict, r Record, w Watch, now Instant) {
+// mirror: the mirror's own word, in a message that quotes this leader's term and the record's epoch.
+func (q *inquiry) mirror(r Record, w Watch, now Instant) {
 	s := w.seen(r, r.Mirror)
 	fresh := w.fresh(r, r.Mirror, now)
-	v.require(fresh, "mirror is heard", ReasonMirrorSilent, "%s", age(r.Mirror, s, now, r.Policy.Lease))
+	q.require(fresh, "mirror is heard", ReasonMirrorSilent, func() string {
+		return age(r.Mirror, s, now, r.Policy.Lease)
+	})
 	heard := s.Heard && s.Report.TermHeard == w.Term && s.Report.Epoch == r.Epoch
-	v.require(heard, "mirror has heard this leader", ReasonMirrorNotHeardTerm,
-		"%s quotes term %d and epoch %d; leader's term is %d, epoch %d",
-		r.Mirror, s.Report.TermHeard, s.Report.Epoch, w.Term, r.Epoch)
+	q.require(heard, "mirror has heard this leader", ReasonMirrorNotHeardTerm, func() string {
+		return fmt.Sprintf("%s quotes term %d and epoch %d; leader's term is %d, epoch %d", r.Mirror,
+			s.Report.TermHeard, s.Report.Epoch, w.Term, r.Epoch)
+	})
 	promise := s.Heard && s.Report.Promise <= 0
-	v.requireLoss(promise, "mirror has no promise outstanding", ReasonPromiseOutstanding,
-		"%s has %s", r.Mirror, promiseText(s))
-	v.require(s.Heard && s.Report.Engine.Promotable, "mirror can be promoted",
-		ReasonNotPromotable, "%s %s", r.Mirror, promotableText(s))
+	q.requireLoss(promise, "mirror has no promise outstanding", ReasonPromiseOutstanding, func() string {
+		return fmt.Sprintf("%s has %s", r.Mirror, promiseText(s))
+	})
+	q.require(s.Heard && s.Report.Engine.Promotable, "mirror can be promoted", ReasonNotPromotable, func() string {
+		return fmt.Sprintf("%s %s", r.Mirror, promotableText(s))
+	})
 	if p := r.Procedure; p != nil && p.Kind == KindForced && r.Right == RightSole && !w.released(r) {
-		v.require(s.Heard && !s.Report.HearsPartner, "mirror does not hear the primary", ReasonPrimaryHeard,
-			"%s %s", r.Mirror, hearsText(s, r.Primary))
-		v.require(r.knowsMirror(), "primary has heard of its mirror", ReasonPrimarySilent, "%s", mirrorKnownText(r))
-		v.require(!w.fresh(r, r.Primary, now), "witness does not hear the primary", ReasonPrimaryHeard,
-			"%s", age(r.Primary, w.seen(r, r.Primary), now, r.Policy.Lease))
+		q.require(s.Heard && !s.Report.HearsPartner, "mirror does not hear the primary",
+			ReasonPrimaryHeard, func() string {
+				return fmt.Sprintf("%s %s", r.Mirror, hearsText(s, r.Primary))
+			})
+		q.require(r.knowsMirror(), "primary has heard of its mirror", ReasonPrimarySilent, func() string {
+			return mirrorKnownText(r)
+		})
+		q.require(!w.fresh(r, r.Primary, now), "witness does not hear the primary", ReasonPrimaryHeard,
+			func() string {
+				return age(r.Primary, w.seen(r, r.Primary), now, r.Policy.Lease)
+			})
 	}
 }
 
@@ -99,47 +142,67 @@ func operatorAsked(r Record) bool {
 
 // SwitchoverVerdict says whether a planned change of primary may begin.
 func SwitchoverVerdict(r Record, w Watch, now Instant) Verdict {
-	v := Verdict{Question: fmt.Sprintf("may %s take over as planned now?", r.Mirror)}
-	v.require(r.Stage == StageReady, "pair is ready", ReasonForming, "pair is %v", r.Stage)
+	q := inquire(fmt.Sprintf("may %s take over as planned now?", r.Mirror))
+	q.require(r.Stage == StageReady, "pair is ready", ReasonForming, func() string {
+		return fmt.Sprintf("pair is %v", r.Stage)
+	})
 	why := ahead(r, w)
-	v.require(why == "", "record is not behind its agents", ReasonAhead, "%s", orElse(why, "no agent remembers more"))
-	v.require(r.Procedure == nil && !w.Pending.Active, "no other change under way", ReasonProcedureUnderWay,
-		"%s", underWay(r, w))
+	q.require(why == "", "record is not behind its agents", ReasonAhead, func() string {
+		return orElse(why, "no agent remembers more")
+	})
+	q.require(r.Procedure == nil && !w.Pending.Active, "no other change under way",
+		ReasonProcedureUnderWay, func() string {
+			return underWay(r, w)
+		})
 	p, m := w.seen(r, r.Primary), w.seen(r, r.Mirror)
-	v.require(w.fresh(r, r.Primary, now), "primary is heard", ReasonPrimarySilent, "%s",
-		age(r.Primary, p, now, r.Policy.Lease))
-	v.require(w.fresh(r, r.Mirror, now), "mirror is heard", ReasonMirrorSilent, "%s",
-		age(r.Mirror, m, now, r.Policy.Lease))
-	v.require(m.Heard && m.Report.Engine.Following, "mirror follows", ReasonNotFollowing, "%s",
-		followText(r.Mirror, m))
-	v.require(m.Heard && m.Report.Engine.Promotable, "mirror can be promoted",
-		ReasonNotPromotable, "%s %s", r.Mirror, promotableText(m))
-	return v
+	q.require(w.fresh(r, r.Primary, now), "primary is heard", ReasonPrimarySilent, func() string {
+		return age(r.Primary, p, now, r.Policy.Lease)
+	})
+	q.require(w.fresh(r, r.Mirror, now), "mirror is heard", ReasonMirrorSilent, func() string {
+		return age(r.Mirror, m, now, r.Policy.Lease)
+	})
+	q.require(m.Heard && m.Report.Engine.Following, "mirror follows", ReasonNotFollowing, func() string {
+		return followText(r.Mirror, m)
+	})
+	q.require(m.Heard && m.Report.Engine.Promotable, "mirror can be promoted", ReasonNotPromotable, func() string {
+		return fmt.Sprintf("%s %s", r.Mirror, promotableText(m))
+	})
+	return q.verdict
 }
 
 // FormVerdict is rule R16 for a new pair: its first epoch is committed only when both agents report no right
 // and no promise outstanding under another id, and nothing else speaks against it.
 func FormVerdict(r Record, w Watch, now Instant) Verdict {
-	v := Verdict{Question: "may the pair begin?"}
+	q := inquire("may the pair begin?")
 	for i, m := range r.Members {
 		s := w.Seen[i]
-		v.require(w.fresh(r, m.Host, now), string(m.Host)+" is heard", ReasonHostSilent, "%s",
-			age(m.Host, s, now, r.Policy.Lease))
+		q.require(w.fresh(r, m.Host, now), string(m.Host)+" is heard", ReasonHostSilent, func() string {
+			return age(m.Host, s, now, r.Policy.Lease)
+		})
 		// An agent that knows of the pair before it begins need not fear that it has forgotten a promise.
-		v.require(s.Heard && s.Report.FileKnown, string(m.Host)+" knows of the pair", ReasonHostSilent,
-			"%s %s", m.Host, knowsText(s))
-		v.require(s.Heard && !s.Report.OtherRight, string(m.Host)+" is free", ReasonHostBusy,
-			"%s instance %s %s", m.Host, m.Instance, busyText(s))
-		v.require(s.Heard && s.Report.Complaint == "", string(m.Host)+" has no complaint", ReasonHostConflict,
-			"%s", orElse(s.Report.Complaint, "no complaint"))
+		q.require(s.Heard && s.Report.FileKnown, string(m.Host)+" knows of the pair", ReasonHostSilent,
+			func() string {
+				return fmt.Sprintf("%s %s", m.Host, knowsText(s))
+			})
+		q.require(s.Heard && !s.Report.OtherRight, string(m.Host)+" is free", ReasonHostBusy, func() string {
+			return fmt.Sprintf("%s instance %s %s", m.Host, m.Instance, busyText(s))
+		})
+		q.require(s.Heard && s.Report.Complaint == "", string(m.Host)+" has no complaint",
+			ReasonHostConflict, func() string {
+				return orElse(s.Report.Complaint, "no complaint")
+			})
 	}
 	p, m := w.seen(r, r.Primary).Report.Engine, w.seen(r, r.Mirror).Report.Engine
-	v.require(p.SystemID != "", "primary has data", ReasonPrimaryData, "%s has %s", r.Primary,
-		orElse(p.SystemID, "no database: initialize it, or name the other host as primary"))
-	v.require(m.SystemID == "" || m.SystemID == p.SystemID, "mirror is empty or a copy", ReasonForeignData,
-		"%s holds database %s, %s holds %s; nothing was touched", r.Mirror, orElse(m.SystemID, "none"),
-		r.Primary, orElse(p.SystemID, "none"))
-	return v
+	q.require(p.SystemID != "", "primary has data", ReasonPrimaryData, func() string {
+		return fmt.Sprintf("%s has %s", r.Primary, orElse(p.SystemID,
+			"no database: initialize it, or name the other host as primary"))
+	})
+	q.require(m.SystemID == "" || m.SystemID == p.SystemID, "mirror is empty or a copy",
+		ReasonForeignData, func() string {
+			return fmt.Sprintf("%s holds database %s, %s holds %s; nothing was touched", r.Mirror,
+				orElse(m.SystemID, "none"), r.Primary, orElse(p.SystemID, "none"))
+		})
+	return q.verdict
 }
 
 // epochsUnheard is more epochs than a host can have been through while the other one heard of none. An epoch
@@ -149,13 +212,15 @@ const epochsUnheard = 100_000
 // adoption is rule R15: one longest lease after the restored witness has a leader, and with both agents'
 // files (or an operator's word for a missing one), the highest epoch + 1 goes to that epoch's primary, sole.
 func adoption(r Record, w Watch, now Instant) (Adopt, Verdict) {
-	v := Verdict{Question: "may the restored pair be adopted?"}
+	q := inquire("may the restored pair be adopted?")
 	epoch, primary, longest := r.Epoch, r.Primary, r.LongestLease
 	unheard := Epoch(0)
 	for i, m := range r.Members {
 		s := w.Seen[i]
-		v.require(s.Heard && s.Report.FileKnown || w.spoken[i], string(m.Host)+" has reported its epoch file",
-			ReasonFileMissing, "%s: %s", m.Host, fileText(s, w.spoken[i]))
+		q.require(s.Heard && s.Report.FileKnown || w.spoken[i],
+			string(m.Host)+" has reported its epoch file", ReasonFileMissing, func() string {
+				return fmt.Sprintf("%s: %s", m.Host, fileText(s, w.spoken[i]))
+			})
 		if !s.Heard || !s.Report.FileKnown {
 			unheard = epochsUnheard
 			continue
@@ -166,12 +231,15 @@ func adoption(r Record, w Watch, now Instant) (Adopt, Verdict) {
 		}
 	}
 	waited := now.Sub(w.Since)
-	v.require(waited >= longest, "one longest lease has passed", ReasonGrace, "%v of %v passed",
-		round(waited), longest)
-	v.require(r.index(primary) >= 0, "the primary is of the pair", ReasonHostConflict,
-		"epoch %d is of %s, the restored pair is of %s and %s", epoch, primary, r.Members[0].Host, r.Members[1].Host)
+	q.require(waited >= longest, "one longest lease has passed", ReasonGrace, func() string {
+		return fmt.Sprintf("%v of %v passed", round(waited), longest)
+	})
+	q.require(r.index(primary) >= 0, "the primary is of the pair", ReasonHostConflict, func() string {
+		return fmt.Sprintf("epoch %d is of %s, the restored pair is of %s and %s", epoch, primary,
+			r.Members[0].Host, r.Members[1].Host)
+	})
 	cause := fmt.Sprintf("highest epoch reported is %d of %s", epoch, primary)
-	return Adopt{Epoch: epoch + unheard + 1, Primary: primary, Cause: cause}, v
+	return Adopt{Epoch: epoch + unheard + 1, Primary: primary, Cause: cause}, q.verdict
 }
 
 // Explain answers, for people and programs, every question that a pair may raise.

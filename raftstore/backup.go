@@ -81,19 +81,19 @@ func readBackup(r io.Reader) (meta backupMeta, content []byte, err error) {
 	all := io.TeeReader(r, sum)
 	head := make([]byte, len(backupHead))
 	if _, err := io.ReadFull(all, head); err != nil || string(head) != backupHead {
-		return meta, nil, errors.New("this is not a backup of this program, or one of a newer program")
+		return meta, nil, errors.New("this is not a backup of this program, or one of a newer program: use another backup")
 	}
 	if err := binary.Read(all, binary.BigEndian, &meta); err != nil || meta.Size > largestBackup {
-		return meta, nil, errors.New("the backup is damaged: its head is not whole")
+		return meta, nil, errors.New("the backup is damaged: its head is not whole: use another backup")
 	}
 	var buf bytes.Buffer
 	if _, err := io.CopyN(&buf, all, int64(meta.Size)); err != nil {
-		return meta, nil, fmt.Errorf("the backup is damaged: it ends too early: %w", err)
+		return meta, nil, fmt.Errorf("the backup is damaged: it ends too early (%w): use another backup", err)
 	}
 	want := sum.Sum32()
 	var got uint32
 	if err := binary.Read(r, binary.BigEndian, &got); err != nil || got != want {
-		return meta, nil, errors.New("the backup is damaged: its checksum is wrong")
+		return meta, nil, errors.New("the backup is damaged: its checksum is wrong: use another backup")
 	}
 	return meta, buf.Bytes(), nil
 }
@@ -120,11 +120,11 @@ type Restoration struct {
 //
 // The result of applying the Entry is returned.
 func Restore(r Restoration) (result any, err error) {
-	if err := mustBeEmpty(r.Dir); err != nil {
-		return nil, err
-	}
 	meta, content, err := readBackup(r.Backup)
 	if err != nil {
+		return nil, err
+	}
+	if err := mustBeEmpty(r.Dir); err != nil {
 		return nil, err
 	}
 	state := snapshot{}

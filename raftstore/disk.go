@@ -21,7 +21,8 @@ import (
 //   - It is a fault at once when entries were cut off the end of the log before: raft's idea of where its
 //     log ends is then wrong (the TODO in raft.appendEntries, v1.8.0).
 //   - A term or a vote that cannot be written is a fault at once: raft would panic over the one.
-//   - A failure to read is a fault at once: what was written is not there, and raft would panic over it.
+//   - A failure to read is a fault at once: what was written is not there, or is not what was written, and
+//     raft would panic over it. So is a read of a mapped page that the disk does not deliver.
 //   - A term that goes back is a fault at once: see transport.SetHeartbeatHandler.
 //
 // The group goes on without the node. Started again, it knows what is really on its disk. Snapshots are not
@@ -60,7 +61,7 @@ func (d *disk) call(what string, f func() error) error {
 			}
 		})
 	})
-	err := f()
+	err := protect(f)
 	returned.Store(true)
 	first.Stop()
 	return err
@@ -71,7 +72,7 @@ func (d *disk) report(err error) {
 	closed := d.closed
 	d.mu.Unlock()
 	if !closed {
-		d.fault(err)
+		d.fault(advise(err))
 	}
 }
 

@@ -12,6 +12,9 @@
 //     and no disk access, and serves any number of waiting requests at once.
 //   - A node whose disk hangs or fails ends its process ([Options.OnFault]); it never goes on with a state
 //     that it does not know to be on disk.
+//   - A node whose files are not what it wrote does not start ([ErrDamaged]): cut short, a bit lost, a page of
+//     something else, gone. Only a whole file, or a last write, that the disk has replaced by an older one
+//     looks like what it was.
 //
 // # What it does not promise
 //

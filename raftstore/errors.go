@@ -21,6 +21,9 @@ var (
 	// ErrClosed means that the store is closed.
 	ErrClosed = errors.New("the replicated log is closed")
 
+	// ErrDamaged means that a file does not hold what was written to it. This node must not go on with it.
+	ErrDamaged = errors.New("damaged")
+
 	// ErrUnknownServer means that the group has no such member.
 	ErrUnknownServer = errors.New("no such server in the group")
 )

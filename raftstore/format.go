@@ -29,7 +29,7 @@ func checkFormat(dir string) error {
 		}
 		return writeFormat(dir)
 	case err != nil:
-		return fmt.Errorf("read the format of the data directory: %w", err)
+		return fmt.Errorf("read the format of the data directory: %w", advise(err))
 	}
 	name, number, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
 	n, err := strconv.Atoi(number)
@@ -48,7 +48,7 @@ func checkFormat(dir string) error {
 // remains of a format file that was being written.
 func mustBeEmpty(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make the data directory: %w", err)
+		return fmt.Errorf("make the data directory: %w", advise(err))
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -74,7 +74,7 @@ func writeFormat(dir string) error {
 		err = syncDir(dir)
 	}
 	if err != nil {
-		return fmt.Errorf("write the format of the data directory: %w", err)
+		return fmt.Errorf("write the format of the data directory: %w", advise(err))
 	}
 	return nil
 }

@@ -35,6 +35,7 @@ type fsm struct {
 	applied atomic.Uint64 // the index of the last entry in the machine's state
 	moved   bell          // rings when applied has changed
 	members *bell         // rings when the group has changed
+	refused error         // why a snapshot was not restored last
 }
 
 func (f *fsm) Apply(entry *raft.Log) any {
@@ -60,6 +61,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 func (f *fsm) Restore(from io.ReadCloser) error {
 	applied, err := restore(f.machine, from)
 	if err != nil {
+		f.refused = err
 		return err
 	}
 	f.applied.Store(applied)

@@ -180,7 +180,15 @@ func (s *Store) start(o Options, logger *raftLog) error {
 	if err := s.bootstrap(config, stable, o.Bootstrap); err != nil {
 		return err
 	}
-	s.raft, err = raft.NewRaft(config, s.fsm, s.log, stable, s.stores.Snapshots, s.network)
+	// Raft panics over entries that it misses, as when it has to go back to an older snapshot because the machine
+	// refuses the newest.
+	err = protect(func() (err error) {
+		s.raft, err = raft.NewRaft(config, s.fsm, s.log, stable, s.stores.Snapshots, s.network)
+		return err
+	})
+	if err != nil && s.fsm.refused != nil {
+		return fmt.Errorf("start raft: %w (%w)", err, s.fsm.refused)
+	}
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}

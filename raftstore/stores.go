@@ -3,10 +3,11 @@ package raftstore
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
@@ -32,26 +33,91 @@ const (
 	snapshotsKept = 2
 )
 
-// openStores makes or opens the files in dir. Only one process can have them.
-func openStores(dir string, log hclog.Logger) (*Stores, error) {
+// openStores makes or opens the files in dir. Only one process can have them. Nothing is written to a log
+// before all of it was read and found to be whole.
+func openStores(dir string, log *raftLog) (*Stores, error) {
 	path := filepath.Join(dir, logFile)
-	bolt, err := raftboltdb.New(raftboltdb.Options{
-		Path:        path,
-		BoltOptions: &bbolt.Options{Timeout: lockPatience},
+	first, err := isFirstStart(dir, path)
+	if err == nil && !first {
+		err = checkStores(dir, path, log)
+	}
+	if err != nil {
+		return nil, err
+	}
+	bolt, err := openBolt(path, false)
+	if err != nil {
+		return nil, err
+	}
+	// The first vote must not be lost with the name of the file that it is in; and only once it cannot be may
+	// there be a directory that says that it is there: see isFirstStart.
+	if err := syncDir(dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("write to %s: %w", dir, advise(err)), bolt.Close())
+	}
+	snapshots, err := openSnapshots(dir, log)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the snapshots in %s: %w", dir, advise(err)), bolt.Close())
+	}
+	return &Stores{Log: checkedLog{bolt}, Stable: checkedStable{bolt}, Snapshots: snapshots, Close: bolt.Close}, nil
+}
+
+// isFirstStart refuses the log of a node that was started before if it is missing or empty. To make it again
+// would be to forget this node's votes, and entries that it has promised to keep.
+func isFirstStart(dir, path string) (bool, error) {
+	info, err := os.Stat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("look for the log: %w", advise(err))
+	}
+	if err == nil && info.Size() > 0 {
+		return false, nil
+	}
+	return true, mustBeFirstStart(dir, path)
+}
+
+// mustBeFirstStart: or the first one was cut short, before anything was promised.
+func mustBeFirstStart(dir, path string) error {
+	if _, err := os.Stat(filepath.Join(dir, snapshotDir)); err == nil {
+		return damagedFile(path, errors.New("it is missing or empty, and was not"))
+	}
+	return nil
+}
+
+// checkStores reads everything. While it does, no other process can write.
+func checkStores(dir, path string, log *raftLog) error {
+	bolt, err := openBolt(path, true)
+	if errors.Is(err, errInUse) || errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	used, why := checkBolt(path)
+	if why != nil {
+		err = why // in more words than bbolt's
+	}
+	switch {
+	case bolt == nil:
+		return damagedFile(path, err)
+	case err != nil:
+		err = damagedFile(path, err)
+	case !used:
+		err = mustBeFirstStart(dir, path)
+	default:
+		err = protect(func() error { return checkWhole(dir, checkedLog{bolt}, checkedStable{bolt}, log) })
+	}
+	return errors.Join(err, bolt.Close())
+}
+
+var errInUse = errors.New("in use by another process")
+
+func openBolt(path string, readOnly bool) (bolt *raftboltdb.BoltStore, err error) {
+	err = protect(func() error {
+		bolt, err = raftboltdb.New(raftboltdb.Options{
+			Path: path, BoltOptions: &bbolt.Options{Timeout: lockPatience, ReadOnly: readOnly},
+		})
+		return err
 	})
 	if errors.Is(err, bbolt.ErrTimeout) { //nolint:staticcheck // bbolt/errors is not in the import table
-		return nil, fmt.Errorf("%s is in use by another process", path)
+		return nil, fmt.Errorf("%s is %w", path, errInUse)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, fmt.Errorf("open %s: %w", path, advise(err))
 	}
-	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, snapshotsKept, log)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open the snapshots in %s: %w", dir, err), bolt.Close())
-	}
-	// The first vote must not be lost with the name of the file that it is in.
-	if err := syncDir(dir); err != nil {
-		return nil, errors.Join(fmt.Errorf("write to %s: %w", dir, err), bolt.Close())
-	}
-	return &Stores{Log: bolt, Stable: bolt, Snapshots: snapshots, Close: bolt.Close}, nil
+	return bolt, nil
 }

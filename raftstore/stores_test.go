@@ -1,6 +1,8 @@
 package raftstore_test
 
 import (
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,6 +73,43 @@ func TestReadAfterSnapshot(t *testing.T) {
 		}
 	})
 }
+
+// A snapshot by a newer program: the machine says what to do, and its word must reach people.
+func TestSnapshotThatTheMachineRefuses(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		for _, trailing := range []uint64{0, 5} { // the log reaches back, and it does not
+			dir := t.TempDir()
+			g, n := onFiles(t, dir, func(o *raftstore.Options) { o.TrailingLogs = trailing })
+			for range 2 {
+				g.propose(g.leader(), numbered(40)...)
+				if err := n.Snapshot(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			o := n.options
+			g.stop("a")
+			stream, err := g.network.Host("b").Stream(1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Stream, o.Machine, o.Bootstrap = stream, older{&notes{}}, nil
+			if _, err := raftstore.Open(o); err == nil || !strings.Contains(err.Error(), "upgrade this node") {
+				t.Errorf("opened: %v", err)
+			}
+			g.start("a")
+			if got := len(g.leader().machine.read()); got != 80 {
+				t.Errorf("read %d entries, want 80", got)
+			}
+			g.stop("a")
+			delete(g.nodes, "a")
+		}
+	})
+}
+
+// older is a machine of an earlier release.
+type older struct{ *notes }
+
+func (older) Restore(io.Reader) error { return errors.New("upgrade this node") }
 
 func TestDirectoryInUse(t *testing.T) {
 	bubble(t, func(t *testing.T) {

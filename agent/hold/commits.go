@@ -75,7 +75,7 @@ func (s *State) negotiate(now Instant, o *out) {
 	// before anything is sent.
 	s.armSent = s.File.Revision
 	if former != RequestArm {
-		o.note(false, "mirror has everything; asking to arm at revision %d", s.File.Revision)
+		o.note(false, "mirror has everything; asking to arm at revision %v", s.File.Revision)
 	}
 }
 

@@ -1,6 +1,10 @@
 package hold
 
-import "time"
+import (
+	"fmt"
+	"strconv"
+	"time"
+)
 
 // Instant is a moment on this host's boot-time clock in nanoseconds. It is not a time.Time, so that no wall
 // clock and no other machine's clock can be compared with it by accident.
@@ -15,8 +19,20 @@ func (t Instant) Sub(u Instant) time.Duration { return time.Duration(t - u) }
 // Epoch counts who may serve.
 type Epoch uint64
 
-// Revision counts the accepted commands of a pair.
+// Revision counts the accepted commands of a pair. Its high part is the witness's generation (rule R15).
 type Revision uint64
+
+// generationShift is where the witness puts its generation.
+const generationShift = 40
+
+// String prints generation.counter after a restore, and the counter alone before the first, as the witness does.
+func (r Revision) String() string {
+	generation, counter := r>>generationShift, r&(1<<generationShift-1)
+	if generation > 0 {
+		return fmt.Sprintf("%d.%d", uint64(generation), uint64(counter))
+	}
+	return strconv.FormatUint(uint64(counter), 10)
+}
 
 // Right says on what the primary's service rests.
 type Right int

@@ -1,6 +1,12 @@
 package hold
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
+
+// FenceTime is what a fence may need to end service: the witness's MinimumGuard, measured in docs/timing.md.
+const FenceTime = 200 * time.Millisecond
 
 // State is everything the agent knows of one pair. It is a value: Step returns a new one.
 type State struct {
@@ -27,8 +33,8 @@ type State struct {
 	open bool
 	mark Mark
 
-	witnessLease Instant // holder's end of the witness lease for File.Epoch, guard not yet taken off
-	partnerLease Instant
+	witnessLease Instant // holder's end of the witness lease for File.Epoch, the guard taken off
+	partnerLease Instant // the same of the partner's
 
 	// armSent is the highest revision named by an arm that was sent, or that a former start may have sent
 	// (rule R8).
@@ -181,10 +187,14 @@ func (s *State) ServeUntil(now Instant) (until Instant, endless, ok bool) {
 	return until, endless, ok
 }
 
-// leaseEnd is when this host must have stopped serving on its leases: one guard before the later one ends,
-// so that a fence that takes its whole budget is still in time (rule R1).
-func (s *State) leaseEnd() Instant {
-	return max(s.witnessLease, s.partnerLease).Add(-s.File.Timing.Guard)
+// leaseEnd is when this host must have stopped serving on its leases.
+func (s *State) leaseEnd() Instant { return max(s.witnessLease, s.partnerLease) }
+
+// guarded is the holder's end of a lease (rule R1): counted from when the request was sent, less one guard, so that
+// a fence that takes its whole budget is still in time. The granter may have heard of a longer lease before this host
+// has; the guard in this host's file would then be too short for the difference of clock rates over it (1 % each way).
+func (s *State) guarded(sent Instant, lease time.Duration) Instant {
+	return sent.Add(lease - max(s.File.Timing.Guard, FenceTime+lease/50))
 }
 
 // enforce tells the fence what it must know, before anything that depends on it is done.

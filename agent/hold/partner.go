@@ -12,7 +12,7 @@ func (s *State) partnerAnswered(e PartnerAnswered, now Instant, o *out) {
 		return
 	}
 	s.pass(e.Sent)
-	s.partnerLease = max(s.partnerLease, e.Sent.Add(says.Lease))
+	s.partnerLease = max(s.partnerLease, s.guarded(e.Sent, says.Lease))
 }
 
 // partnerAsked answers the partner's heartbeat, with a lease if it may have one.

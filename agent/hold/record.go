@@ -35,8 +35,7 @@ func (s *State) witnessSays(e WitnessSays, now Instant, o *out) {
 	}
 	s.pass(e.Sent)
 	if e.Lease > 0 {
-		// R1: counted from when the request was sent.
-		s.witnessLease = max(s.witnessLease, e.Sent.Add(e.Lease))
+		s.witnessLease = max(s.witnessLease, s.guarded(e.Sent, e.Lease))
 	}
 }
 

@@ -1,41 +1,33 @@
 package protocol
 
 import (
-	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/witnessd/witnessd/agent/hold"
 	"github.com/witnessd/witnessd/witnessd/pair"
 )
 
-// host is an agent with its database. Its clock is the world's with an offset of its own.
+// host is one pair's part of a host: what the agent knows of the pair, and its database.
 type host struct {
-	w      *world
-	name   string
-	alive  bool // the agent runs
-	frozen bool
-	queued []func() // what arrived while it was frozen
-	start  int
-	state  hold.State
-	offset hold.Instant
-	rate   float64 // of this host's clock
+	*agent
+	w     *world
+	state hold.State
 	// managed says that the agent knows of a pair for its instance.
 	managed bool
-	// kernel says that the fence is independent of the agent (DESIGN section 4, level 1): it keeps the port of a
-	// database that may well run behind it. Without it, the agent kills the database.
-	kernel bool
-	letGo  bool // the pair was removed, and with it the rule of the kernel
+	letGo   bool // the pair was removed, and with it the rule of the kernel
 
 	file  hold.File // on disk
 	known bool
 	mark  hold.Mark
 
-	db       *database
-	sequence uint64
-	lastBeat time.Duration
-	fenceAt  hold.Instant // 0: none
-	endless  bool
-	replies  *hold.Says
+	db      *database
+	fenceAt hold.Instant // 0: none
+	endless bool
+	timed   bool // the fence's timer runs
+	replies *hold.Says
+	vow     grant // the longest lease that it has granted as a mirror
 
 	op       hold.Do
 	opNumber int
@@ -47,22 +39,18 @@ type host struct {
 }
 
 func newHost(w *world, name string) *host {
-	h := &host{w: w, name: name, rate: 1, slow: 1, fail: map[hold.Op]int{}, hang: map[hold.Op]bool{}}
-	h.offset = hold.Instant(name[0]-'a'+1) * 1e11
+	h := &host{agent: w.agentOf(name), w: w, slow: 1, fail: map[hold.Op]int{}, hang: map[hold.Op]bool{}}
 	h.db = &database{h: h, run: 1, held: true, system: "x"}
+	h.agent.parts = append(h.agent.parts, h)
 	w.hosts[name] = h
+	w.parts = append(w.parts, h)
+	slices.SortFunc(w.parts, func(a, b *host) int { return strings.Compare(a.name, b.name) })
 	return h
 }
 
-func (h *host) instant(t time.Duration) hold.Instant {
-	return h.offset + hold.Instant(float64(t)*h.rate)
-}
-func (h *host) now() hold.Instant { return h.instant(h.w.now) }
-
-// boot starts the agent. The engine-level fence of the former start is gone; its mark is not.
-func (h *host) boot() {
-	h.start++
-	h.alive, h.frozen, h.queued, h.op = true, false, nil, hold.Do{}
+// begun is a start of the agent. The engine-level fence of the former start is gone; its mark is not.
+func (h *host) begun() {
+	h.op = hold.Do{}
 	if !h.kernel {
 		h.fenceAt, h.endless = 0, false
 	}
@@ -70,34 +58,12 @@ func (h *host) boot() {
 	if h.known {
 		h.state = hold.New(h.name, h.file, true, h.mark, h.now())
 	}
-	if h.start == 1 {
-		h.w.after(tick, h.fence)
-	}
-	h.ticks(h.start)
-	h.looks(h.start)
 }
 
 // adopt begins the management of a pair that the agent has no epoch file of.
 func (h *host) adopt() {
-	h.state = hold.New(h.name, hold.File{Pair: "p1"}, false, hold.Mark{}, h.now())
+	h.state = hold.New(h.name, hold.File{Pair: string(h.w.record.ID)}, false, hold.Mark{}, h.now())
 	h.managed, h.letGo = true, false
-}
-
-// killAgent ends the agent and leaves the database alone.
-func (h *host) killAgent() {
-	h.ended()
-	h.alive = false
-	h.start++
-	h.w.logf("agent of %s killed", h.name)
-}
-
-// lose ends everything on the host.
-func (h *host) lose() {
-	h.killAgent()
-	h.db.kill()
-	h.mark = hold.Mark{}
-	h.fenceAt, h.endless = 0, false
-	h.w.logf("host %s lost", h.name)
 }
 
 // loseFile loses the epoch file; the agent notices at its next start.
@@ -106,87 +72,62 @@ func (h *host) loseFile() {
 	h.w.logf("epoch file of %s lost", h.name)
 }
 
+// hear takes an answer of the witness in.
+func (h *host) hear(a answer) {
+	switch {
+	case a.forget:
+		h.forget()
+		return
+	case !h.managed:
+		h.adopt()
+	}
+	h.step(a.says)
+}
+
 // forget is the agent's part when the pair does not name its host any more.
 func (h *host) forget() {
 	h.step(hold.Forget{})
 	h.file, h.known, h.mark, h.managed, h.letGo = hold.File{}, false, hold.Mark{}, false, true
 }
 
-func (h *host) freeze() { h.frozen = true; h.w.logf("agent of %s frozen", h.name) }
-
-func (h *host) thaw() {
-	if h.frozen {
-		h.w.logf("agent of %s goes on", h.name)
-	}
-	h.frozen = false
-	queued := h.queued
-	h.queued = nil
-	for _, do := range queued {
-		do()
-	}
-}
-
-// receive lets the agent take something in, now or when it goes on.
-func (h *host) receive(do func()) {
-	start := h.start
-	if !h.frozen {
-		do()
+// watchFence sets a timer for the end of the right: with the agent's process at level engine, without it at level
+// kernel.
+func (h *host) watchFence() {
+	if h.timed || h.fenceAt == 0 || h.endless {
 		return
 	}
-	h.queued = append(h.queued, func() {
-		if h.start == start && h.alive {
-			do()
-		}
-	})
+	h.timed = true
+	wait := max(1, time.Duration(float64(h.fenceAt.Sub(h.now()))/h.rate))
+	if !h.kernel {
+		wait += span(h.w.lag, 0)
+	}
+	h.w.after(wait, h.fence)
 }
 
-func (h *host) ticks(start int) {
-	if h.start != start {
-		return
-	}
-	if !h.frozen {
-		h.step(hold.Tick{})
-		if h.w.now-h.lastBeat >= h.interval() {
-			h.beat()
-			h.beatPartner()
-		}
-	}
-	h.w.after(tick, func() { h.ticks(start) })
-}
-
-func (h *host) interval() time.Duration {
-	if d := h.state.File.Timing.Heartbeat; h.managed && d > 0 {
-		return d
-	}
-	return 500 * time.Millisecond
-}
-
-// fence ends service when the right ends: with the agent's process at level engine, without it at level kernel.
+// fence ends service when the right ends.
 func (h *host) fence() {
-	able := h.kernel || h.alive && !h.frozen
-	if able && h.fenceAt != 0 && !h.endless && h.now() >= h.fenceAt {
-		h.fenceAt = 0
-		h.w.logf("%s: fence ends service", h.name)
-		if h.kernel {
-			h.db.cutOff()
-		} else {
-			h.db.kill()
-		}
-		if h.alive {
-			h.receive(func() { h.step(hold.Fenced{Why: "right ran out"}) })
-		}
-	}
-	h.w.after(tick, h.fence)
-}
-
-func (h *host) looks(start int) {
-	if h.start != start {
+	h.timed = false
+	switch {
+	case h.fenceAt == 0 || h.endless:
+		return
+	case h.now() < h.fenceAt:
+		h.watchFence()
+		return
+	case !h.kernel && (!h.alive || h.frozen):
+		h.timed = true
+		h.w.after(tick, h.fence)
 		return
 	}
-	if !h.frozen && !h.db.hung {
-		h.step(hold.EngineSeen{Engine: h.db.look()})
+	h.fenceAt = 0
+	h.w.logf("%s: fence ends service", h.name)
+	if h.kernel {
+		h.db.cutOff()
+	} else {
+		h.db.kill()
 	}
-	h.w.after(look, func() { h.looks(start) })
+	if h.alive {
+		h.receive(func() { h.step(hold.Fenced{Why: "right ran out"}) })
+	}
 }
 
 func (h *host) step(ev hold.Event) {
@@ -195,14 +136,15 @@ func (h *host) step(ev hold.Event) {
 	}
 	var acts []hold.Action
 	h.state, acts = hold.Step(h.state, ev, h.now())
-	var beat, partner bool
 	for _, a := range acts {
 		switch a := a.(type) {
 		case hold.Save:
-			h.file, h.known = a.File, true
+			h.save(a.File)
 		case hold.Renew:
 			h.mark = hold.Mark(a)
 			h.fenceAt, h.endless = a.Until, a.Endless
+			h.w.covered(h, a)
+			h.watchFence()
 		case hold.Fence:
 			h.w.logf("%s fences: %s", h.name, a.Why)
 			h.fenceAt, h.mark, h.endless = 0, hold.Mark{}, false
@@ -210,9 +152,9 @@ func (h *host) step(ev hold.Event) {
 		case hold.Do:
 			h.begin(a)
 		case hold.SendWitness:
-			beat = true
+			h.soon()
 		case hold.SendPartner:
-			partner = true
+			h.soonPartners()
 		case hold.ReplyPartner:
 			says := a.Says
 			h.replies = &says
@@ -220,12 +162,18 @@ func (h *host) step(ev hold.Event) {
 			h.w.logf("%s: %s", h.name, a.Text)
 		}
 	}
-	if beat {
-		h.w.after(time.Millisecond, h.beat)
+}
+
+// save writes the epoch file, which must not forget (rule R7).
+func (h *host) save(f hold.File) {
+	if h.known && (f.Epoch < h.file.Epoch || f.Revision < h.file.Revision || f.Released < h.file.Released) {
+		h.w.violate("the epoch file of %s goes back from epoch %d revision %d to epoch %d revision %d", h.name,
+			h.file.Epoch, h.file.Revision, f.Epoch, f.Revision)
 	}
-	if partner {
-		h.w.after(time.Millisecond, h.beatPartner)
+	if f.Released > 0 {
+		h.w.gaveBack(pair.Epoch(f.Released), f.ReleasedEverything)
 	}
+	h.file, h.known = f, true
 }
 
 // report is what the agent says of its instance, also while it knows of no pair.
@@ -236,49 +184,20 @@ func (h *host) report() hold.Report {
 	return hold.Report{Engine: h.db.look()}
 }
 
-func (h *host) beat() {
-	if !h.alive || h.frozen {
-		return
-	}
-	h.sequence++
-	h.lastBeat = h.w.now
-	h.w.heartbeat(h, h.convert(h.report()), h.w.now)
-}
-
-func (h *host) beatPartner() {
-	p := h.w.hosts[h.state.File.Peer.Host]
-	if !h.alive || h.frozen || !h.managed || p == nil {
-		return
-	}
-	says, sent, start := h.state.Ask(), h.now(), h.start
-	h.w.send(h.name, p.name, func() {
-		if !p.alive || !p.managed {
-			return
-		}
-		p.receive(func() {
-			p.replies = nil
-			p.step(hold.PartnerAsked{Host: h.name, Says: says})
-			if p.replies == nil {
-				return
-			}
-			reply := *p.replies
-			h.w.send(p.name, h.name, func() {
-				if h.start == start {
-					h.receive(func() { h.step(hold.PartnerAnswered{Sent: sent, Host: p.name, Says: reply}) })
-				}
-			})
-		})
-	})
-}
-
 // took is how long a quick engine needs.
 func took(op hold.Op) time.Duration {
-	return map[hold.Op]time.Duration{
-		hold.OpPromote: 150 * time.Millisecond, hold.OpHold: 20 * time.Millisecond,
-		hold.OpReleaseCommits: 10 * time.Millisecond, hold.OpFollow: 300 * time.Millisecond,
-		hold.OpHandOver: 200 * time.Millisecond, hold.OpStop: 20 * time.Millisecond,
-		hold.OpLetGo: 10 * time.Millisecond,
-	}[op]
+	switch op {
+	case hold.OpPromote:
+		return 150 * time.Millisecond
+	case hold.OpFollow:
+		return 300 * time.Millisecond
+	case hold.OpHandOver:
+		return 200 * time.Millisecond
+	case hold.OpHold, hold.OpStop:
+		return 20 * time.Millisecond
+	default:
+		return 10 * time.Millisecond
+	}
 }
 
 // begin ends the operation that runs and begins the next.
@@ -304,12 +223,13 @@ func (h *host) begin(do hold.Do) {
 		h.op = hold.Do{}
 		h.step(h.finished(do, peer))
 	}
-	h.w.after(time.Duration(h.slow*float64(took(do.Op)))/2, func() {
+	length := time.Duration(h.slow * h.w.engineTime() * float64(took(do.Op)))
+	h.w.after(length/2, func() {
 		if current() {
 			h.db.begun(do.Op, peer)
 		}
 	})
-	h.w.after(time.Duration(h.slow*float64(took(do.Op))), finish)
+	h.w.after(length, finish)
 }
 
 func (h *host) finished(do hold.Do, peer string) hold.EngineDone {
@@ -341,7 +261,7 @@ func (h *host) ended() {
 	h.db.carryOut(op.Op, op.Peer.Host)
 }
 
-func (h *host) says(r pair.Record, l *leader, a pair.Answer) hold.WitnessSays {
+func (h *host) says(r *pair.Record, l *leader, a pair.Answer) hold.WitnessSays {
 	peer, _ := r.Member(r.Partner(pair.HostID(h.name)))
 	says := hold.WitnessSays{
 		Term: uint64(l.term), Forming: r.Stage == pair.StageForming, Revision: hold.Revision(r.Revision),
@@ -382,7 +302,7 @@ func asked(p pair.Procedure) hold.Ask {
 // convert is what agent/link, the arbiter and witnessd/rpc make of a report between them.
 func (h *host) convert(r hold.Report) pair.Report {
 	out := pair.Report{
-		Host: pair.HostID(h.name), Start: fmt.Sprint(h.start), Sequence: h.sequence,
+		Host: pair.HostID(h.name), Start: h.startName, Sequence: h.sequence,
 		FileKnown: r.Known, Epoch: pair.Epoch(r.Epoch),
 		EpochPrimary: pair.HostID(r.Primary), Revision: pair.Revision(r.Revision), LongestLease: r.Longest,
 		Released: pair.Epoch(r.Released), ReleasedEverything: r.ReleasedEverything,
@@ -396,7 +316,7 @@ func (h *host) convert(r hold.Report) pair.Report {
 			Promotable: r.Engine.Promotable, NotPromotable: r.Engine.NotPromotable,
 		},
 		Member: pair.Member{Host: pair.HostID(h.name), Instance: "db", Engine: "world", SystemID: r.Engine.SystemID,
-			LinkAddress: fmt.Sprintf("%s:%d", h.name, h.start)},
+			LinkAddress: h.linkAddress},
 	}
 	if h.managed {
 		out.TermHeard = pair.Term(h.state.TermHeard)

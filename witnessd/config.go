@@ -101,7 +101,10 @@ func ParseConfig(raw []byte) (Config, error) {
 	}
 	if err != nil {
 		text := yaml.FormatError(err, false, true)
-		if strings.Contains(text, "time.Duration") {
+		if strings.HasPrefix(text, "time: ") {
+			text = "fencing.timeout: " + text // the only duration, and the decoder does not say where
+		}
+		if strings.Contains(text, "time.Duration") || strings.Contains(text, ": time: ") {
 			text += "\nwrite a duration with its unit, such as 30s"
 		}
 		return Config{}, errors.New(text)

@@ -137,7 +137,11 @@ func (r *run) loadFile(s *settings) error {
 	case err == nil:
 		*s = read
 	default:
-		return &usageError{text: fmt.Sprintf("configuration %s: %s", path, yaml.FormatError(err, false, false)),
+		text := yaml.FormatError(err, false, false)
+		if strings.HasPrefix(text, "time: ") {
+			text = "timeout: " + text // the only duration, and the decoder does not say where
+		}
+		return &usageError{text: fmt.Sprintf("configuration %s: %s", path, text),
 			do: "the file may say endpoints, timeout, output and color: see docs/witnessctl.md"}
 	}
 	return nil

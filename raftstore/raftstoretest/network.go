@@ -78,8 +78,8 @@ func (n *Network) Reset(host string) {
 	n.set(func() {
 		for c := range n.conns {
 			if c.in.link.to == host || c.in.link.from == host {
+				// It stays listed until it is closed: its readers are woken by a later Rejoin too.
 				c.in.reset, c.in.queue, c.in.held = true, nil, 0
-				delete(n.conns, c)
 			}
 		}
 	})

@@ -148,6 +148,10 @@ func (s *state) takePair(m *logv1.Pair) error {
 	if d.err != nil {
 		return fmt.Errorf("pair %s: %w: %s", m.GetId(), d.err, upgrade)
 	}
+	if record.Stage == 0 || record.Revision.Generation() > s.generation {
+		return fmt.Errorf("pair %s is of stage %v and revision %v, and the snapshot of generation %d", record.ID,
+			record.Stage, record.Revision, s.generation)
+	}
 	if _, exists := s.pairs[record.ID]; exists {
 		return fmt.Errorf("pair %s comes twice", record.ID)
 	}

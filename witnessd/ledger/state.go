@@ -184,7 +184,7 @@ func (s *state) restore(term, generation uint64, at int64) (Result, []*Change) {
 	if generation == 0 {
 		generation = s.generation + 1
 	}
-	if generation <= s.generation {
+	if generation <= s.generation || generation > pair.MaximumGeneration {
 		return Result{Refusal: &pair.Refusal{
 			Reason: pair.ReasonStaleRevision,
 			Detail: fmt.Sprintf("generation %d does not follow generation %d", generation, s.generation),

@@ -243,6 +243,9 @@ func (r *Record) stepProcedure(b StepProcedure) (Fact, *Refusal) {
 	if r.Procedure == nil || r.Procedure.ID != b.ID {
 		return Fact{}, r.noProcedure(b.ID)
 	}
+	if b.Step < StepRelease || b.Step > StepUnmanage {
+		return Fact{}, refuse(ReasonBadSpec, "", "step of procedure %s is not valid", b.ID)
+	}
 	p := *r.Procedure
 	p.Step, p.Timeout = b.Step, b.Timeout
 	r.Procedure = &p
@@ -303,6 +306,10 @@ func (r *Record) remove(b Remove, at int64) (Fact, *Refusal) {
 }
 
 func (r *Record) restore(b Restore) (Fact, *Refusal) {
+	if b.Generation > MaximumGeneration {
+		return Fact{}, refuse(ReasonBadSpec, "", "generation %d of pair %s is above %d", b.Generation, r.Name,
+			MaximumGeneration)
+	}
 	if b.Generation <= r.Revision.Generation() {
 		return Fact{}, refuse(ReasonStaleRevision, "", "generation %d of pair %s does not follow generation %d",
 			b.Generation, r.Name, r.Revision.Generation())

@@ -25,6 +25,9 @@ type Revision uint64
 // generationShift leaves room for 2^40 accepted commands of one pair between two restores.
 const generationShift = 40
 
+// MaximumGeneration is the last one that a revision has room for.
+const MaximumGeneration = 1<<(64-generationShift) - 1
+
 // NewRevision is the first revision of a generation.
 func NewRevision(generation uint64) Revision { return Revision(generation << generationShift) }
 

@@ -23,6 +23,9 @@ type agentStream = grpc.BidiStreamingServer[witnessv1.SessionRequest, witnessv1.
 // does not show in it, but by heartbeats that are not answered for a moment.
 func (a agentService) Session(stream agentStream) error {
 	first, err := stream.Recv()
+	if errors.Is(err, io.EOF) {
+		return nil // it left before it said who it is
+	}
 	if err != nil {
 		return err
 	}

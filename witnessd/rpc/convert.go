@@ -66,8 +66,9 @@ func toPolicy(base pair.Policy, m *witnessv1.Policy) (pair.Policy, *pair.Refusal
 			*field.of = field.is.AsDuration()
 		}
 	}
-	if named, known := pair.ProfilePolicy(p.Profile); !known || named != p {
-		p.Profile = customProfile
+	p.Profile = customProfile
+	if name, known := pair.ProfileOf(p); known {
+		p.Profile = name
 	}
 	return p, nil
 }

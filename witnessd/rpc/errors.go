@@ -98,8 +98,11 @@ func (s *Server) failure(err error, name string) error {
 	return s.refused(refusal, name)
 }
 
-// refused is a refusal as a gRPC status.
+// refused is a refusal as a gRPC status. A status travels in headers, which must stay small, and the refusal may
+// quote what the caller said, of any length: callers could not read what is too long, and would see an INTERNAL
+// error of gRPC's own.
 func (s *Server) refused(r *pair.Refusal, name string) error {
+	r, name = brief(r), cutTo(name, maxWord)
 	info := &errdetails.ErrorInfo{
 		Reason: string(r.Reason), Domain: domain, Metadata: map[string]string{"node": s.node},
 	}
@@ -113,6 +116,11 @@ func (s *Server) refused(r *pair.Refusal, name string) error {
 		st = detailed
 	}
 	return st.Err()
+}
+
+// brief is a refusal that fits into headers, and into one message beside others.
+func brief(r *pair.Refusal) *pair.Refusal {
+	return &pair.Refusal{Reason: r.Reason, Detail: cut(r.Detail), Do: cut(r.Do)}
 }
 
 // reasonOf is the reason that an error of the witness carries, or empty.

@@ -50,11 +50,14 @@ func serverLimits() []grpc.ServerOption {
 }
 
 // cut shortens what an agent says for people; a long complaint is no reason not to hear the agent.
-func cut(s string) string {
-	if len(s) <= maxText {
+func cut(s string) string { return cutTo(s, maxText) }
+
+// cutTo never leaves half a character: protobuf refuses it.
+func cutTo(s string, limit int) string {
+	if len(s) <= limit {
 		return s
 	}
-	end := maxText
+	end := limit
 	for end > 0 && !utf8.RuneStart(s[end]) {
 		end--
 	}

@@ -44,6 +44,9 @@ func (r relayService) Relay(stream grpc.BidiStreamingServer[witnessv1.RelayReque
 		return r.failure(ErrNotLeading, "")
 	}
 	first, err := stream.Recv()
+	if errors.Is(err, io.EOF) {
+		return nil // it left before it relayed anything
+	}
 	if err != nil {
 		return err
 	}
@@ -110,8 +113,9 @@ func (r *carriedResponse) message() *witnessv1.RelayedResponse {
 	case r.answer != nil:
 		m.Message = &witnessv1.RelayedResponse_Answer{Answer: fromAnswer(r.session.agent.Host, *r.answer)}
 	case r.end != nil:
+		why := brief(r.end)
 		m.Message = &witnessv1.RelayedResponse_End{End: &witnessv1.SessionEnd{
-			Reason: string(r.end.Reason), Detail: r.end.Detail, Do: r.end.Do,
+			Reason: string(why.Reason), Detail: why.Detail, Do: why.Do,
 		}}
 	default:
 		m.Message = &witnessv1.RelayedResponse_Nudge{Nudge: &witnessv1.Nudge{}}

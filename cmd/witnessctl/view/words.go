@@ -5,6 +5,7 @@ package view
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -97,7 +98,7 @@ func ParseRevision(text string) (uint64, error) {
 func Duration(d time.Duration) string {
 	switch {
 	case d < 0:
-		return "-" + Duration(-d)
+		return "-" + Duration(-max(d, -math.MaxInt64)) // the least of all has no opposite
 	case d < 10*time.Second:
 		return fmt.Sprintf("%.1fs", d.Round(100*time.Millisecond).Seconds())
 	case d < time.Minute:

@@ -66,9 +66,6 @@ const MinimumGuard = 200 * time.Millisecond
 // MaximumLease bounds a lease, and with it every wait that safety asks for.
 const MaximumLease = 5 * time.Minute
 
-// MaximumTimeout bounds what a pair waits for beside leases; longer is a mistake in the unit.
-const MaximumTimeout = time.Hour
-
 // Validate says in sentences which relation is broken; nil means that the safety argument holds.
 func (p Policy) Validate() []string {
 	var bad []string
@@ -80,14 +77,6 @@ func (p Policy) Validate() []string {
 	check(p.Heartbeat >= 50*time.Millisecond, "heartbeat (%v) must be at least 50ms", p.Heartbeat)
 	// The bounds come first: beyond them the relations could overflow.
 	check(p.Lease > 0 && p.Lease <= MaximumLease, "lease (%v) must be at most %v", p.Lease, MaximumLease)
-	for _, t := range []struct {
-		name string
-		is   time.Duration
-	}{
-		{"mirror_timeout", p.MirrorTimeout}, {"release_timeout", p.ReleaseTimeout}, {"promote_timeout", p.PromoteTimeout},
-	} {
-		check(t.is <= MaximumTimeout, "%s (%v) must be at most %v", t.name, t.is, MaximumTimeout)
-	}
 	if len(bad) > 0 {
 		return bad
 	}

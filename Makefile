@@ -6,12 +6,15 @@ LINT := go tool -modfile=deploy/tools/lint/go.mod golangci-lint
 # The packages that share memory between goroutines: tested once more with the race detector.
 RACE := ./raftstore/... ./witnessd/... ./agent/... ./cmd/witnessctl/...
 
-ENGINE  ?= demo
-RUNS    ?= 5
-AGAINST ?= .git\#branch=main
+ENGINE   ?= demo
+RUNS     ?= 5
+AGAINST  ?= .git\#branch=main
+SEEDS    ?= 20000
+SEED     ?=
+FUZZTIME ?= 3s
 
 .DEFAULT_GOAL := help
-.PHONY: help generate generate-check breaking lint format test build e2e demo check
+.PHONY: help generate generate-check breaking lint format test build e2e demo model sim mutants fuzz nightly check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,10 +29,11 @@ generate-check: ## fail unless proto/gen is what `make generate` writes
 breaking: ## compare the schemas with those of a commit (AGAINST=.git#branch=main)
 	$(BUF) breaking --against '$(AGAINST)'
 
-lint: ## gofmt, go vet, golangci-lint, buf lint and buf format
+lint: ## gofmt, go vet, golangci-lint, go mod tidy, buf lint and buf format
 	@out=$$(gofmt -l .) && test -z "$$out" || { echo "not formatted: run make format"; echo "$$out"; exit 1; }
 	go vet ./...
 	$(LINT) run ./...
+	go mod tidy -diff
 	$(BUF) lint
 	$(BUF) format --diff --exit-code
 
@@ -49,6 +53,29 @@ e2e: ## real processes and real faults, RUNS times over (RUNS=5)
 
 demo: ## three nodes, two pairs, five faults, one after the other (ENGINE=demo|postgres)
 	go run ./test/demo -engine=$(ENGINE)
+
+model: ## search every way in which a few faults can befall a pair
+	go run ./test/model
+
+sim: ## random schedules of faults over several pairs (SEEDS=20000), or one of them with its trace (SEED=n)
+	go run ./test/sim $(if $(SEED),-seed $(SEED),-seeds $(SEEDS))
+
+mutants: ## plant bugs and see which ring of the proof catches each
+	go run ./test/mutants
+
+fuzz: ## every fuzz target, one after the other (FUZZTIME=3s each)
+	go run ./test/fuzz -each $(FUZZTIME)
+
+nightly: ## the long forms of all that make test and CI do a share of
+	go run ./test/model -more 1 -states 20000000
+	go run ./test/sim -seeds 200000
+	go run ./test/mutants -all
+	go run ./test/fuzz -each 2m
+	go test ./test/whole -hours 6 -pairs 1000 -timeout 1h
+	go test ./witnessd -run TestHistories -histories 1000 -timeout 30m
+	go test ./test/crash -run TestKills -kills 1000 -live 2 -timeout 3h -v
+	go test ./raftstore -run TestDamagedLog -flips 100000 -timeout 2h
+	$(MAKE) --no-print-directory e2e RUNS=30
 
 check: ## everything CI does, in the same order
 	.ci/run

@@ -1,0 +1,74 @@
+package main
+
+// files are mistakes about the mirror's promise and what an agent must not forget (R7).
+func files() []mutant {
+	return []mutant{
+		{"promise-not-kept", "R7", "The witness has waited for the promise before it promoted.",
+			one(holdFile, "if now < s.promise || !s.open {", "if !s.open {"),
+			[]try{model("leaders", "armed"), whole("TestPromiseIsKept")}},
+		{"promise-forgotten-at-a-start", "R7", "A new start has promised nothing.",
+			one(holdFile, "s.promise, s.promiseOf = now.Add(file.Longest), file.Epoch", "s.promiseOf = file.Epoch"),
+			[]try{whole("TestPromiseOutlivesTheAgent"), model("agents", "armed")}},
+		{"promise-of-one-lease-at-a-start", "R7 R12", "A promise is as long as a lease.",
+			one(holdFile, "now.Add(file.Longest), file.Epoch", "now.Add(file.Timing.Lease), file.Epoch"),
+			[]try{model("policies", "shortened"), sim()}},
+		{"primary-promises-nothing", "R7", "Whoever is primary by the file has not promised anything to anybody.",
+			one(holdFile, "!(file.Primary == self && mark.Epoch == file.Epoch)", "file.Primary != self"),
+			[]try{model("all", "isolated"), sim()}},
+		{"no-file-no-promise", "R7", "Without a file this host was never a mirror.",
+			one(recordFile, "s.promise, s.promiseOf = s.Started.Add(e.Longest), e.Epoch\n\t\tif", "s.promiseOf = e.Epoch\n\t\tif"),
+			[]try{model("agents", "armed"), scenario("TestRestart")}},
+		{"file-after-acting", "R7", "A disk is slow; what is urgent goes first.",
+			one(holdFile, "\treturn s, o.actions\n", `	var urgent, files []Action
+	for _, a := range o.actions {
+		if _, save := a.(Save); save {
+			files = append(files, a)
+		} else {
+			urgent = append(urgent, a)
+		}
+	}
+	return s, append(urgent, files...)
+`),
+			[]try{model("agents", "armed")}},
+		{"file-in-the-background", "R7", "The loop must not wait for a disk; the file will be written soon enough.",
+			one("agent/loop.go", "\t\tif err := i.file.save(act.File); err != nil {\n\t\t\treturn fmt.Errorf(\"%w: %w\", ErrUnsafe, err)\n\t\t}\n",
+				`		go func() {
+			if err := i.file.save(act.File); err != nil {
+				i.log.ErrorContext(ctx, "save", "error", err)
+			}
+		}()
+`),
+			[]try{whole("TestEpochIsOnDiskFirst")}},
+		{"file-that-failed-is-tried-again", "R7", "A disk that is full is mended some day; the next change is saved again.",
+			one("agent/loop.go", "\t\tif err := i.file.save(act.File); err != nil {\n\t\t\treturn fmt.Errorf(\"%w: %w\", ErrUnsafe, err)\n\t\t}\n",
+				"\t\tif err := i.file.save(act.File); err != nil {\n\t\t\ti.log.ErrorContext(ctx, \"save\", \"error\", err)\n\t\t}\n"),
+			[]try{whole("TestEpochIsOnDiskFirst")}},
+		{"lease-of-another-epoch", "R7", "The partner vouches for this host, whatever the number.",
+			one(partnerFile, "!s.primary() || says.Epoch != s.File.Epoch || e.Host", "!s.primary() || e.Host"),
+			[]try{model("messages", "released"), sim()}},
+		{"lease-of-a-stranger", "R7 R16", "Whoever answers on the link is the partner.",
+			[]edit{
+				{partnerFile, " || e.Host != s.File.Mirror {", " {"},
+				{partnerFile, "func (s *State) partnerAnswered(e PartnerAnswered, now Instant, o *out) {\n\tif !s.Known || e.Host != s.File.Peer.Host {",
+					"func (s *State) partnerAnswered(e PartnerAnswered, now Instant, o *out) {\n\tif !s.Known {"},
+			},
+			[]try{scenario("TestHostsOfAPairChange")}},
+		{"promise-in-answer-to-anybody", "R7", "Who asks for a lease is the primary.",
+			one(partnerFile, "\tcase s.File.Primary != e.Host || s.File.Mirror != s.Self:\n\t\treturn \"NOT_PRIMARY\"\n", ""),
+			[]try{scenario("TestWhatHappensWhen"), sim()}},
+		{"loss-of-the-right-by-an-error", "R11", "A witness that refuses a lease has given it to somebody else.",
+			one(recordFile, "\ts.refused = e.Refused\n", `	s.refused = e.Refused
+	if s.primary() && e.Refused != "" {
+		s.witnessLease, s.partnerLease = 0, 0
+	}
+`),
+			[]try{sim(), scenario("TestWhatHappensWhen")}},
+		{"loss-of-the-right-by-silence", "R11", "Without a session with the witness it is safer to stop.",
+			one("agent/answers.go", "\ta.beat.refused[s.Endpoint] = s.Reason\n", `	a.beat.refused[s.Endpoint] = s.Reason
+	if len(a.beat.refused) >= len(a.config.Witness.Endpoints) {
+		a.shutAll(ctx)
+	}
+`),
+			[]try{whole("TestWhatHappensWhen")}},
+	}
+}

@@ -91,6 +91,11 @@ func absent(err error) bool { return err.Error() == "not found" }
 // write is a call that raft tries again when it fails.
 func (d *disk) write(what string, f func() error) error {
 	err := d.call(what, f)
+	if errors.Is(err, ErrDamaged) {
+		// bbolt was left in the middle of it: what it wrote next might not fit what it wrote before.
+		d.report(fmt.Errorf("%s: %w", what, err))
+		return err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -38,7 +39,7 @@ type checkedSnapshots struct {
 
 func openSnapshots(dir string, log *raftLog) (checkedSnapshots, error) {
 	s := checkedSnapshots{dir: filepath.Join(dir, snapshotDir), log: log}
-	err := removeAll(filepath.Join(s.dir, "*"+unfinished))
+	err := removeAll(s.dir, "*"+unfinished)
 	if err = errors.Join(err, writable(s.dir)); err != nil {
 		return s, err
 	}
@@ -46,10 +47,16 @@ func openSnapshots(dir string, log *raftLog) (checkedSnapshots, error) {
 	return s, err
 }
 
-func removeAll(pattern string) error {
-	all, err := filepath.Glob(pattern)
-	for _, path := range all {
-		err = errors.Join(err, os.RemoveAll(path))
+// removeAll removes what a directory holds under names of a pattern. The directory itself may be called anything.
+func removeAll(dir, pattern string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if ok, _ := path.Match(pattern, e.Name()); ok {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
 	}
 	return err
 }
@@ -79,7 +86,7 @@ func (s checkedSnapshots) Create(
 ) (raft.SnapshotSink, error) {
 	sink, err := s.FileSnapshotStore.Create(version, index, term, group, groupIndex, by)
 	if err != nil {
-		return nil, errors.Join(err, removeAll(filepath.Join(s.dir, fmt.Sprintf("%d-%d-*%s", term, index, unfinished))))
+		return nil, errors.Join(err, removeAll(s.dir, fmt.Sprintf("%d-%d-*%s", term, index, unfinished)))
 	}
 	dir := filepath.Join(s.dir, sink.ID()+unfinished)
 	sum, err := metaSum(raft.SnapshotMeta{

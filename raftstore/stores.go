@@ -1,11 +1,14 @@
 package raftstore
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -67,11 +70,31 @@ func isFirstStart(dir, path string) (bool, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("look for the log: %w", advise(err))
 	}
-	if err == nil && info.Size() > 0 {
+	if err == nil && info.Size() > 0 && (info.Size() >= firstWrite() || !begun(path)) {
 		return false, nil
 	}
-	return true, mustBeFirstStart(dir, path)
+	if err := mustBeFirstStart(dir, path); err != nil {
+		return true, err
+	}
+	if err == nil && info.Size() > 0 {
+		// The first start was cut short, by a full disk say, before bbolt had made its file.
+		return true, os.Truncate(path, 0)
+	}
+	return true, nil
 }
+
+// begun says that a file begins as bbolt begins one, or with nothing but zeros.
+func begun(path string) bool {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return false
+	}
+	isHead := len(text) >= pageHead+4 && binary.NativeEndian.Uint32(text[pageHead:]) == boltMagic
+	return isHead || len(bytes.Trim(text, "\x00")) == 0
+}
+
+// firstWrite is how much bbolt writes when it makes a file; what is shorter has never held anything.
+func firstWrite() int64 { return 4 * int64(os.Getpagesize()) }
 
 // mustBeFirstStart: or the first one was cut short, before anything was promised.
 func mustBeFirstStart(dir, path string) error {
@@ -88,20 +111,31 @@ func checkStores(dir, path string, log *raftLog) error {
 		return err
 	}
 	used, why := checkBolt(path)
-	if why != nil {
-		err = why // in more words than bbolt's
-	}
 	switch {
-	case bolt == nil:
-		return damagedFile(path, err)
-	case err != nil:
+	case why != nil && ofMachine(why):
+		err = fmt.Errorf("read %s: %w", path, advise(why))
+	case why != nil:
+		err = damagedFile(path, why) // in more words than bbolt's
+	case errors.Is(err, ErrDamaged):
 		err = damagedFile(path, err)
+	case err != nil: // the file is whole: it is the machine
 	case !used:
 		err = mustBeFirstStart(dir, path)
 	default:
 		err = protect(func() error { return checkWhole(dir, checkedLog{bolt}, checkedStable{bolt}, log) })
 	}
+	if bolt == nil {
+		return err
+	}
 	return errors.Join(err, bolt.Close())
+}
+
+// ofMachine tells an error of the operating system, say too many open files, from what a file holds. A node must not be
+// given up for it.
+func ofMachine(err error) bool {
+	var path *fs.PathError
+	var errno syscall.Errno
+	return errors.As(err, &path) || errors.As(err, &errno)
 }
 
 var errInUse = errors.New("in use by another process")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 
 	"github.com/hashicorp/raft"
@@ -59,7 +60,7 @@ func checkLog(entries raft.LogStore, promises raft.StableStore, reaches uint64) 
 		var entry raft.Log
 		switch err := entries.GetLog(index, &entry); {
 		case errors.Is(err, raft.ErrLogNotFound) && index <= reaches:
-			index = reaches
+			index, before = reaches, 0 // what lies before the hole may be an old leader's, of any term
 		case errors.Is(err, raft.ErrLogNotFound):
 			return 0, 0, fmt.Errorf("entry %d is missing", index)
 		case err != nil:
@@ -104,7 +105,13 @@ func newestWhole(s raft.SnapshotStore) (uint64, error) {
 func protect(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		if what := recover(); what != nil {
+		what := recover()
+		if bug, ok := what.(runtime.Error); ok {
+			if _, fault := bug.(interface{ Addr() uintptr }); !fault {
+				panic(bug) // ours, or a library's: no disk is to blame
+			}
+		}
+		if what != nil {
 			err = fmt.Errorf("%w: %v", ErrDamaged, what)
 		}
 	}()

@@ -74,7 +74,7 @@ func play(t *testing.T, seed uint64) *history {
 // check looks for an order. If there is none, it draws what was seen.
 func (h *history) check(t *testing.T, seed uint64) {
 	began := time.Now()
-	result, info := porcupine.CheckOperationsVerbose(register(), h.ops, 10*time.Second)
+	result, info := porcupine.CheckOperationsVerbose(register(), h.ops, time.Minute)
 	t.Logf("seed %d: %d calls (%v), checked in %v: %s", seed, len(h.ops), h.outcomes,
 		time.Since(began).Round(time.Millisecond), result)
 	if h.outcomes["known"] < 50 {

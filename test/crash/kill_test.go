@@ -67,7 +67,9 @@ func TestKills(t *testing.T) {
 	}
 	t.Logf("%d changes acknowledged, %d answers lost, %d pairs, %d backups, terms %v",
 		l.acknowledged.Load(), l.unknown.Load(), len(l.all()), len(b.taken), w.terms)
-	if l.acknowledged.Load() < int64(*kills) || l.unknown.Load() == 0 || len(b.taken) == 0 {
+	// An answer is lost only if a node dies within it: over a few kills that may not happen.
+	unknown := l.unknown.Load() > 0 || *kills < 100
+	if l.acknowledged.Load() < int64(*kills) || !unknown || len(b.taken) == 0 {
 		t.Fatal("too little happened for this to prove anything")
 	}
 	t.Run("restore", func(t *testing.T) { w.restored(ctx, t, b.taken[len(b.taken)-1]) })

@@ -71,11 +71,12 @@ type field struct {
 	deep    []field // of a pointer
 }
 
-// forPeople are fields that decide nothing, and counters that are looked at otherwise.
+// forPeople are fields that decide nothing, and counters that are looked at otherwise, by type and field.
 var forPeople = map[string]bool{
-	"RequestCause": true, "requestWhy": true, "Reason": true, "Cause": true, "By": true, "Detail": true, "why": true,
-	"Last": true, "Started": true, "Changed": true, "EpochChanged": true, "Sequence": true, "opID": true, "Pause": true,
-	"Profile": true, "FenceLevel": true, "Name": true,
+	"Record.Name": true, "Record.Pause": true, "Record.Last": true, "Record.Changed": true, "Record.EpochChanged": true,
+	"Policy.Profile": true, "Procedure.By": true, "Procedure.Reason": true, "Procedure.Started": true,
+	"Report.RequestCause": true, "Report.Sequence": true, "Report.FenceLevel": true,
+	"State.requestWhy": true, "State.opID": true, "File.Name": true, "WitnessSays.Name": true,
 }
 
 // plans are the fields of each type that a state is made of, in the order of memory.
@@ -91,7 +92,7 @@ func makePlans() map[reflect.Type][]field {
 }
 
 func appendPlan(p []field, t reflect.Type, at uintptr, of, name string) []field {
-	if forPeople[name] {
+	if forPeople[of+"."+name] {
 		return p
 	}
 	m := measureOf(t, name)
@@ -229,9 +230,7 @@ func (e *encoder) host(h *host, ids *numbering) {
 		e.int(int64(ids[id]))
 	}
 	e.int(int64(h.op.Op))
-	if h.known {
-		e.put(&h.file)
-	}
+	e.put(&h.file)
 	e.keepAll = h.frozen
 	e.put(&h.mark)
 	if h.alive && h.managed {
@@ -283,7 +282,9 @@ func (e *encoder) item(i *item) {
 	e.instant(uint64(i.born), message)
 	e.bool(i.twice)
 	e.bool(i.asks)
-	e.int(int64(h.start - i.start))
+	if i.kind != commit {
+		e.int(int64(h.start - i.start))
+	}
 	e.instant(uint64(i.sent), message)
 	e.instant(uint64(i.receipt), message)
 	if i.term != 0 {
@@ -306,6 +307,10 @@ func (e *encoder) item(i *item) {
 	case done:
 		e.int(int64(i.do.Op))
 		e.bool(i.do.ID == h.op.ID)
+		if e.bool(i.end != nil); i.end != nil {
+			e.bool(i.end.Everything)
+			e.bool(i.end.Err != "")
+		}
 	case exit:
 	}
 }
@@ -421,7 +426,7 @@ func (e *encoder) instant(v uint64, h horizon) {
 	case h == gone:
 		back = 1 // a nanosecond
 	case h == oneLease:
-		back = e.s.record.LongestLease + step
+		back = max(e.s.record.LongestLease, e.s.hosts[a].file.Longest, e.s.hosts[b].file.Longest) + step
 	case h == message:
 		back = oldest + step
 	case h == never && e.s.record.Stage == pair.StageReady:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -72,6 +73,40 @@ func TestFindsWhatIsWrong(t *testing.T) {
 	r := q.run(start, "broken", nil)
 	if !strings.Contains(r.violation, "G1") || !strings.Contains(r.trace, "VIOLATION") {
 		t.Errorf("violation %q, trace\n%s", r.violation, r.trace)
+	}
+}
+
+// TestFieldsExist: what is said of fields by name is said of fields that there are.
+func TestFieldsExist(t *testing.T) {
+	there := map[string]bool{}
+	var walk func(reflect.Type)
+	walk = func(u reflect.Type) {
+		switch u.Kind() {
+		case reflect.Pointer, reflect.Array:
+			walk(u.Elem())
+		case reflect.Struct:
+			for f := range u.Fields() {
+				there[u.Name()+"."+f.Name] = true
+				walk(f.Type)
+			}
+		default:
+		}
+	}
+	for u := range plans {
+		walk(u)
+	}
+	for name := range forPeople {
+		if !there[name] {
+			t.Errorf("there is no field %s", name)
+		}
+	}
+	for name := range horizons {
+		if !there[name] {
+			t.Errorf("there is no field %s", name)
+		}
+		if forPeople[name] {
+			t.Errorf("%s both counts and does not", name)
+		}
 	}
 }
 

@@ -165,9 +165,14 @@ func (f *family) moves(s *state, out []move) []move {
 }
 
 // arrivable says whether late items may come now: between two steps of time, at the beginning of one, and between a
-// decision or a request and what becomes of it. Elsewhere they would only change places with what does not see them.
+// decision, a request or the begin of an operation and what becomes of it. Elsewhere they would only change places with
+// what does not see them.
 func (s *state) arrivable() bool {
-	return len(s.queue) == 0 || s.moves == 0 || s.queue[0].kind == commit || s.queue[0].kind == confirm
+	if len(s.queue) == 0 || s.moves == 0 {
+		return true
+	}
+	next := s.queue[0].kind
+	return next == commit || next == confirm || next == done
 }
 
 // disturb lists what can go wrong with the next item.
@@ -284,7 +289,7 @@ func (s *state) settle() {
 		s.off = -1
 	}
 	ofStale := func(i *item) bool { return i.term == s.stale.term && i.kind == confirm }
-	if s.stale != nil && !slices.ContainsFunc(s.late, ofStale) {
+	if s.stale != nil && !slices.ContainsFunc(s.late, ofStale) && !slices.ContainsFunc(s.queue, ofStale) {
 		s.stale = nil
 	}
 	s.late = slices.DeleteFunc(s.late, s.vain)

@@ -14,13 +14,13 @@ func members() []mutant {
 			[]try{scenario("TestHostsOfAPairChange")}},
 		{"formed-on-a-busy-instance", "R16", "A new pair has an epoch of its own.",
 			one(verdictFile, "q.require(s.Heard && !s.Report.OtherRight,", "q.require(s.Heard,"),
-			[]try{scenario("TestForming"), sim()}},
+			[]try{scenario("TestMutantsOfForming")}},
 		{"formed-without-a-file", "R16", "Both hosts are heard, so the pair can begin.",
 			one(verdictFile, "q.require(s.Heard && s.Report.FileKnown, string(m.Host)+\" knows of the pair\"", "q.require(s.Heard, string(m.Host)+\" knows of the pair\""),
 			[]try{scenario("TestForming"), sim()}},
 		{"removed-without-a-word", "R16", "The operator wants the pair gone; the host will hear of it.",
 			one(procedureFile, "case late && r.Procedure.HostOff == r.Primary:", "case late:"),
-			[]try{scenario("TestHostsOfAPairChange")}},
+			[]try{scenario("TestMutantsOfOrders")}},
 		{"let-go-while-leased", "R16", "The pair is being removed; its database is nobody's business any more.",
 			[]edit{
 				{operateFile, "\tcase s.wantHeld(now):\n", "\tcase s.ask == AskUnmanage:\n\t\treturn OpLetGo\n\tcase s.wantHeld(now):\n"},
@@ -28,6 +28,6 @@ func members() []mutant {
 			[]try{scenario("TestHostsOfAPairChange"), sim()}},
 		{"forgotten-and-open", "R16", "What is not managed any more is left as it is.",
 			one(holdFile, "copying := s.engine.Running && s.engine.Role == RoleMirror; !copying && !s.allowed {", "copying := true; !copying && !s.allowed {"),
-			[]try{sim()}},
+			[]try{scenario("TestMutantsOfForgetting")}},
 	}
 }

@@ -9,12 +9,6 @@ func starts() []mutant {
 		{"gate-opened-by-a-late-answer", "R10", "Any answer shows that the witness still agrees.",
 			one(recordFile, "\tif sent >= s.gate {\n\t\ts.open = true\n\t}\n", "\ts.open = true\n"),
 			[]try{model("databases", "armed"), sim()}},
-		{"mark-of-another-epoch", "R10", "A mark says until when this host may serve.",
-			one(holdFile, "if m := s.mark; m.Epoch == s.File.Epoch && (m.Endless", "if m := s.mark; m.Epoch > 0 && (m.Endless"),
-			[]try{model("agents", "exposed"), sim()}},
-		{"endless-mark-kept", "R10 R8", "The former start had a right without an end; it has one until a later epoch.",
-			one(recordFile, "\tif s.right == RightLeased {\n\t\ts.mark.Endless = false\n\t}\n", ""),
-			[]try{model("agents", "exposed"), sim()}},
 		{"mark-opens-a-closed-database", "R10", "The mark says that this host may serve, so its database is brought up.",
 			[]edit{
 				{operateFile, "\tcase s.mark != Mark{}:\n\t\t// R10: what the former start left open runs on as it is; nothing is opened or changed on its strength.\n\t\treturn OpNone\n", ""},
@@ -24,8 +18,5 @@ func starts() []mutant {
 		{"runs-on-in-a-new-start", "R10", "A database that runs is left alone; its agent was only away for a moment.",
 			one(holdFile, "\tcase s.allowed || s.engineOK && s.engine.Running && s.engine.Role == RolePrimary && s.File.Epoch > 0:\n", "\tcase s.allowed:\n"),
 			[]try{model("agents", "armed"), sim()}},
-		{"fence-keeps-the-right-without-end", "R8 R10", "A renewal never takes away what the one before has given.",
-			one("agent/fence/fence.go", "= until, endless, true, false", "= until, endless || f.endless, true, false"),
-			[]try{whole("TestWhatHappensWhen")}},
 	}
 }

@@ -78,7 +78,7 @@ func sortOf(violation string) string {
 	if len(words) > 2 {
 		words = words[:2]
 	}
-	if words[0] == "G2:" {
+	if len(words) > 0 && words[0] == "G2:" {
 		words = words[:1]
 	}
 	return strings.Join(words, " ")

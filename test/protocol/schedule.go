@@ -242,7 +242,10 @@ func (s *schedule) mend() {
 	for _, a := range s.agents {
 		a.thaw()
 		if !a.alive && s.keepOff(a) {
-			s.until(time.Minute, func() bool { return !s.keepOff(a) })
+			if !s.until(4*time.Minute, func() bool { return !s.keepOff(a) }) {
+				s.pairs[0].violate("dead end: what an operator keeps %s off for does not end", a.name)
+				return
+			}
 		}
 		if !a.alive {
 			a.boot()

@@ -30,7 +30,7 @@ func families() []*family {
 				crash, reboot, freeze, lag, osStart, switchover, force, forceLoss, forceOff, pause, resume, shorter, longer,
 				restore}},
 		{name: "messages", about: "messages late and doubled, while leaders change", budget: 2, cuts: whole,
-			starts: []string{"armed", "witness-cut", "mirror-cut", "promoted", "released", "shortened"},
+			starts: []string{"armed", "witness-cut", "mirror-cut", "isolated", "promoted", "released", "shortened"},
 			verbs:  []verb{cut, delay, double, election, outlived, noQuorum}},
 		{name: "leaders", about: "links cut in each direction, and leaders that change", budget: 2, cuts: links,
 			starts: []string{"armed", "promoted", "witness-lost", "shortened"},

@@ -56,12 +56,8 @@ func files() []mutant {
 				{recordFile, "\tif e.Epoch > s.File.Epoch || !s.Known {\n", "\tif e.Epoch != s.File.Epoch || !s.Known {\n"},
 			},
 			[]try{sim()}},
-		{"loss-of-the-right-by-silence", "R11", "Without a session with the witness it is safer to stop.",
-			one("agent/answers.go", "\ta.beat.refused[s.Endpoint] = s.Reason\n", `	a.beat.refused[s.Endpoint] = s.Reason
-	if len(a.beat.refused) >= len(a.config.Witness.Endpoints) {
-		a.shutAll(ctx)
-	}
-`),
-			[]try{whole("TestWhatHappensWhen")}},
+		{"loss-of-the-right-by-silence", "R11 R7", "A host that the witness does not vouch for should not go by its partner's word alone.",
+			one(partnerFile, "|| e.Host != s.File.Mirror {", "|| e.Host != s.File.Mirror || !s.witnessed(now) {"),
+			[]try{scenario("TestWhatHappensWhen")}},
 	}
 }

@@ -86,7 +86,9 @@ func TestMutantsOfForgetting(t *testing.T) {
 		a := w.hosts["a"]
 		a.kernel = true
 		w.run(time.Second)
-		a.freeze()
+		a.freeze() // and nothing waits for it but the word of the kernel's fence
+		w.cut("a", "w")
+		w.cut("a", "b")
 		if !w.until(10*time.Second, func() bool { return w.record.Primary == "b" && w.record.Right == pair.RightSole }) {
 			t.Fatal("b does not serve alone")
 		}
@@ -94,6 +96,7 @@ func TestMutantsOfForgetting(t *testing.T) {
 		w.run(time.Second)
 		w.must(t, pair.WishCommand{Body: pair.ReplaceMirror{Member: pair.Member{Host: "c", Instance: "db"}, By: "op"}})
 		w.run(2*time.Second + offset)
+		w.cuts = map[string]bool{}
 		a.thaw()
 		w.run(5 * time.Second)
 		if a.db.open() {

@@ -21,9 +21,10 @@ func TestMutantsOfRights(t *testing.T) {
 			sole.Sent = a.now()
 			w.hosts["b"].boot()
 			w.armedAgain(t)
-			a.step(sole)
 			w.cut("a", "w")
 			w.cut("a", "b")
+			w.run(500 * time.Millisecond)
+			a.step(sole)
 			w.run(10 * time.Second) // two primaries, if a believes it
 			w.heal("a", "w")
 			w.heal("a", "b")

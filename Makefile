@@ -54,19 +54,19 @@ e2e: ## real processes and real faults, RUNS times over (RUNS=5)
 demo: ## three nodes, two pairs, five faults, one after the other (ENGINE=demo|postgres)
 	go run ./test/demo -engine=$(ENGINE)
 
-model: ## search every way in which a few faults can befall a pair
+model: ## search every way in which a few faults can befall a pair (about 6 min on two cores)
 	go run ./test/model
 
-sim: ## random schedules of faults over several pairs (SEEDS=20000), or one of them with its trace (SEED=n)
+sim: ## random schedules of faults over several pairs (SEEDS=20000), or one of them with its trace (SEED=n); about 2 min
 	go run ./test/sim $(if $(SEED),-seed $(SEED),-seeds $(SEEDS))
 
-mutants: ## plant bugs and see which ring of the proof catches each
+mutants: ## plant bugs and see which ring of the proof catches each (about 10 min)
 	go run ./test/mutants
 
-fuzz: ## every fuzz target, one after the other (FUZZTIME=3s each)
+fuzz: ## every fuzz target, one after the other (FUZZTIME=3s each; about 4 min)
 	go run ./test/fuzz -each $(FUZZTIME)
 
-nightly: ## the long forms of all that make test and CI do a share of
+nightly: ## the long forms of all that make test and CI do a share of (hours)
 	go run ./test/model -more 1 -states 20000000
 	go run ./test/sim -seeds 200000
 	go run ./test/mutants -all

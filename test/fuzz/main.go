@@ -19,7 +19,9 @@ import (
 	"os/exec"
 	"os/signal"
 	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -37,7 +39,7 @@ func main() {
 	only := flag.String("run", "", "only targets whose package and name match this")
 	packages := flag.String("packages", "./...", "where to look for targets")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, *packages, *only, *each); err != nil {
 		fmt.Fprintln(os.Stderr, "fuzz:", err)
@@ -127,8 +129,14 @@ func (t target) fuzz(ctx context.Context, each time.Duration) error {
 	execs, found, total, rest := watch(said)
 	err := <-ended
 	where := strings.TrimPrefix(t.pkg, "github.com/witnessd/witnessd/")
-	fmt.Printf("%-28s %-24s %9s execs  %3s new of %4s inputs  %5.1fs\n", where, t.name, execs, found, total,
-		time.Since(start).Seconds())
+	note := ""
+	if n, _ := strconv.Atoi(execs); n > 0 {
+		if inputs, _ := strconv.Atoi(total); n <= inputs {
+			note = "  its corpus only: -each was too short for more"
+		}
+	}
+	fmt.Printf("%-28s %-24s %9s execs  %3s new of %4s inputs  %5.1fs%s\n", where, t.name, execs, found, total,
+		time.Since(start).Seconds(), note)
 	if err == nil {
 		return nil
 	}

@@ -44,6 +44,10 @@ func run(args []string, out, errs io.Writer) int {
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
+	if why := c.check(flags.Args()); why != "" {
+		_, _ = fmt.Fprintln(errs, "model: "+why)
+		return 2
+	}
 	if *list {
 		for _, f := range families() {
 			_, _ = fmt.Fprintf(out, "%-10s %d faults: %s\n%14s from %s\n", f.name, f.budget, f.about, "",
@@ -67,6 +71,31 @@ func run(args []string, out, errs io.Writer) int {
 	}
 	_, _ = fmt.Fprintf(out, "%d states in %d searches; nothing found\n", states, len(results))
 	return 0
+}
+
+// check says what is wrong with how it was called.
+func (c settings) check(args []string) string {
+	if len(args) > 0 {
+		return "there are no arguments, only flags"
+	}
+	if c.more < 0 || c.limit < 0 || c.workers < 1 {
+		return "-more and -states are not negative, and there is at least one worker"
+	}
+	var names, starts []string
+	for _, f := range families() {
+		names, starts = append(names, f.name), append(starts, f.starts...)
+	}
+	for _, list := range []struct {
+		asked string
+		known []string
+	}{{c.family, names}, {c.start, starts}} {
+		for name := range strings.SplitSeq(list.asked, ",") {
+			if list.asked != "" && !slices.Contains(list.known, name) {
+				return fmt.Sprintf("there is no %q; see -list", name)
+			}
+		}
+	}
+	return ""
 }
 
 // explore runs the searches one after the other, and ends with the first that finds something.

@@ -115,6 +115,11 @@ func TestCalledWrongly(t *testing.T) {
 	if code := run([]string{"-family", "none"}, &out, &errs); code != 2 || !strings.Contains(errs.String(), "-list") {
 		t.Errorf("exit status %d, %q", code, errs.String())
 	}
+	for _, args := range [][]string{{"more"}, {"-workers", "0"}, {"-states", "-5"}, {"-more", "-1"}, {"-start", "armed,x"}} {
+		if code := run(args, &out, &errs); code != 2 {
+			t.Errorf("%v: exit status %d", args, code)
+		}
+	}
 	if code := run([]string{"-list"}, &out, &errs); code != 0 || !strings.Contains(out.String(), "restores") {
 		t.Errorf("exit status %d, %q", code, out.String())
 	}

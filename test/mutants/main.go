@@ -22,6 +22,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // options are the flags.
@@ -29,6 +30,7 @@ type options struct {
 	only     []string // names of mutants; none: all
 	rings    []string // names of rings; none: all that count
 	all      bool
+	share    bool // one mutant for each rule
 	workers  int
 	list     bool
 	json     bool
@@ -37,7 +39,7 @@ type options struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -66,7 +68,10 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 		return 2
 	}
 	defer b.close()
-	if err := b.clean(ctx, chosen); err != nil {
+	if err := b.clean(ctx, chosen); err != nil && ctx.Err() != nil {
+		_, _ = fmt.Fprintln(errs, "mutants: interrupted")
+		return 1
+	} else if err != nil {
 		_, _ = fmt.Fprintln(errs, "mutants:", err)
 		return 1
 	}
@@ -85,6 +90,7 @@ func parse(args []string, errs io.Writer) (options, error) {
 	only := flags.String("only", "", "only these mutants, by comma")
 	rings := flags.String("rings", "", "only these rings, by comma: "+strings.Join(ringNames(), ", "))
 	flags.BoolVar(&o.all, "all", false, "run every ring against every mutant, much deeper (hours)")
+	flags.BoolVar(&o.share, "share", false, "only the first mutant of each rule: what CI has time for")
 	flags.IntVar(&o.workers, "workers", 2, "mutants that are tried at the same time")
 	flags.BoolVar(&o.list, "list", false, "list the mutants and try none")
 	flags.BoolVar(&o.json, "json", false, "print the results as JSON")
@@ -118,9 +124,25 @@ func split(s string) []string {
 	return strings.Split(s, ",")
 }
 
+// firstOfEach returns one mutant for each rule.
+func firstOfEach(all []mutant) []mutant {
+	var chosen []mutant
+	broken := map[string]bool{}
+	for _, m := range all {
+		if rule, _, _ := strings.Cut(m.rules, " "); !broken[rule] {
+			broken[rule] = true
+			chosen = append(chosen, m)
+		}
+	}
+	return chosen
+}
+
 // choose returns the mutants that were asked for.
 func choose(o options) ([]mutant, error) {
 	all := table()
+	if o.share {
+		return firstOfEach(all), nil
+	}
 	if len(o.only) == 0 {
 		return all, nil
 	}

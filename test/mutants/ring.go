@@ -41,7 +41,7 @@ func rings() []ring {
 	return []ring{
 		{number: 0, name: unitRing, test: true, quick: unit, deep: [][]string{unit}, limit: 6 * time.Minute},
 		{number: 1, name: modelRing, pkg: "./test/model", limit: 90 * time.Minute,
-			quick: []string{"-states=40000", "-workers=1"},
+			quick: []string{"-family=all", "-states=100000", "-workers=1"},
 			deep:  [][]string{{"-states=300000", "-workers=1"}}},
 		{number: 2, name: simRing, pkg: "./test/sim", limit: 60 * time.Minute,
 			quick: []string{"-seeds=" + strconv.Itoa(quickSeeds), "-workers=1"},
@@ -77,17 +77,13 @@ type try struct {
 	part bool
 }
 
-// model searches what a family of faults makes of one start state.
-func model(family, start string) try {
-	return try{ring: modelRing, args: []string{"-family=" + family, "-start=" + start, "-states=150000", "-workers=1"}}
-}
-
 // sim plays the first schedules.
 func sim() try { return try{ring: simRing, args: ringOf(simRing).quick, part: true} }
 
 // scenario runs one test of the ring.
 func scenario(test string) try {
-	return try{ring: scenarioRing, part: true, args: append([]string{"-test.run=^" + test + "$"}, ringOf(scenarioRing).quick...)}
+	only := "-test.run=^" + test + "$"
+	return try{ring: scenarioRing, part: true, args: append([]string{only}, ringOf(scenarioRing).quick...)}
 }
 
 // whole runs one test of the ring.

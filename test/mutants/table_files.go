@@ -5,19 +5,19 @@ func files() []mutant {
 	return []mutant{
 		{"promise-not-kept", "R7", "The witness has waited for the promise before it promoted.",
 			one(holdFile, "if now < s.promise || !s.open {", "if !s.open {"),
-			[]try{model("leaders", "armed"), whole("TestPromiseIsKept")}},
+			[]try{whole("TestPromiseIsKept")}},
 		{"promise-forgotten-at-a-start", "R7", "A new start has promised nothing.",
 			one(holdFile, "s.promise, s.promiseOf = now.Add(file.Longest), file.Epoch", "s.promiseOf = file.Epoch"),
-			[]try{whole("TestPromiseOutlivesTheAgent"), model("agents", "armed")}},
+			[]try{whole("TestPromiseOutlivesTheAgent")}},
 		{"promise-of-one-lease-at-a-start", "R7 R12", "A promise is as long as a lease.",
 			one(holdFile, "now.Add(file.Longest), file.Epoch", "now.Add(file.Timing.Lease), file.Epoch"),
 			[]try{scenario("TestMutantsOfPromises")}},
 		{"primary-promises-nothing", "R7", "Whoever is primary by the file has not promised anything to anybody.",
 			one(holdFile, "!(file.Primary == self && mark.Epoch == file.Epoch)", "file.Primary != self"),
-			[]try{model("all", "isolated"), sim()}},
+			[]try{sim()}},
 		{"no-file-no-promise", "R7", "Without a file this host was never a mirror.",
 			one(recordFile, "s.promise, s.promiseOf = s.Started.Add(e.Longest), e.Epoch\n\t\tif", "s.promiseOf = e.Epoch\n\t\tif"),
-			[]try{model("agents", "armed"), scenario("TestRestart")}},
+			[]try{scenario("TestRestart")}},
 		{"file-after-acting", "R7", "A disk is slow; what is urgent goes first.",
 			one(holdFile, "\treturn s, o.actions\n", `	var urgent, files []Action
 	for _, a := range o.actions {

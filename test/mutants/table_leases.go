@@ -5,10 +5,10 @@ func leases() []mutant {
 	return []mutant{
 		{"lease-from-the-reply", "R1", "A lease begins when it is given, and the agent has it when the answer arrives.",
 			one(recordFile, "s.guarded(e.Sent, e.Lease)", "s.guarded(now, e.Lease)"),
-			[]try{model("leaders", "armed"), sim()}},
+			[]try{sim()}},
 		{"partner-lease-from-the-reply", "R1", "The link to the partner is a local network; the way back takes no time.",
 			one(partnerFile, "s.guarded(e.Sent, says.Lease)", "s.guarded(now, says.Lease)"),
-			[]try{model("leaders", "armed"), sim()}},
+			[]try{sim()}},
 		{"lease-from-the-reply-in-the-shell", "R1", "What counts is when the answer was taken in; that is what the loop knows.",
 			one("agent/answers.go", "says.Sent = sent", "says.Sent = a.clock()"),
 			[]try{whole("TestLeaseCountsFromSending")}},
@@ -17,7 +17,7 @@ func leases() []mutant {
 			[]try{whole("TestLeaseCountsFromSending")}},
 		{"no-guard", "R1", "The fence acts at once, so the whole lease can be used.",
 			one(holdFile, "sent.Add(lease - max(s.File.Timing.Guard, FenceTime+lease/50))", "sent.Add(lease)"),
-			[]try{model("leaders", "armed"), sim()}},
+			[]try{sim()}},
 		{"guard-of-a-shorter-lease", "R1 R12", "The guard is in the policy, and the policy in the file.",
 			one(holdFile, "max(s.File.Timing.Guard, FenceTime+lease/50)", "s.File.Timing.Guard"),
 			[]try{scenario("TestMutantsOfGuards")}},
@@ -45,9 +45,9 @@ func leases() []mutant {
 			[]try{scenario("TestMutantsOfPromises")}},
 		{"longest-lowered-at-once", "R12", "Both agents have the shorter policy, so no longer lease is given any more.",
 			one(stepFile, "w.agreed && now >= w.agreedSince.Add(r.LongestLease)", "w.agreed"),
-			[]try{model("policies", "shortened"), sim()}},
+			[]try{sim()}},
 		{"longest-lowered-unheard", "R12", "One longest lease after the shorter policy nothing longer is out.",
 			one(stepFile, "w.agreed && now >= w.agreedSince.Add(r.LongestLease)", "now >= w.Since.Add(r.LongestLease)"),
-			[]try{scenario("TestPolicyChange"), model("policies", "shortened")}},
+			[]try{scenario("TestPolicyChange")}},
 	}
 }

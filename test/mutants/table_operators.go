@@ -9,7 +9,7 @@ func operators() []mutant {
 					"\tcase r.Right == RightSole && silent && wish.HostOff == \"\" && !wish.CanFence && !wish.AcceptLoss:\n"},
 				{procedureFile, "\tcase p.HostOff == r.Primary:\n\t\treturn step(StepWithhold,", "\tcase p.AcceptLoss:\n\t\treturn step(StepWithhold,"},
 			},
-			[]try{model("operators", "exposed"), scenario("TestForcedFailover")}},
+			[]try{scenario("TestForcedFailover")}},
 		{"forced-while-the-mirror-hears-the-primary", "R14", "The operator says that the host is off; the agent may run without it.",
 			[]edit{
 				{verdictFile, "q.require(s.Heard && !s.Report.HearsPartner, \"mirror does not hear the primary\",",

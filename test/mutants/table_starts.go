@@ -8,7 +8,7 @@ func starts() []mutant {
 			[]try{whole("TestRestartGate"), scenario("TestRestart")}},
 		{"gate-opened-by-a-late-answer", "R10", "Any answer shows that the witness still agrees.",
 			one(recordFile, "\tif sent >= s.gate {\n\t\ts.open = true\n\t}\n", "\ts.open = true\n"),
-			[]try{model("databases", "armed"), sim()}},
+			[]try{sim()}},
 		{"mark-opens-a-closed-database", "R10", "The mark says that this host may serve, so its database is brought up.",
 			[]edit{
 				{operateFile, "\tcase s.mark != Mark{}:\n\t\t// R10: what the former start left open runs on as it is; nothing is opened or changed on its strength.\n\t\treturn OpNone\n", ""},
@@ -17,6 +17,6 @@ func starts() []mutant {
 			[]try{scenario("TestRestart"), sim()}},
 		{"runs-on-in-a-new-start", "R10", "A database that runs is left alone; its agent was only away for a moment.",
 			one(holdFile, "\tcase s.allowed || s.engineOK && s.engine.Running && s.engine.Role == RolePrimary && s.File.Epoch > 0:\n", "\tcase s.allowed:\n"),
-			[]try{model("agents", "armed"), sim()}},
+			[]try{sim()}},
 	}
 }

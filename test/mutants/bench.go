@@ -79,8 +79,7 @@ func (b *bench) wanted(name string) bool {
 func (b *bench) plan(m mutant) []try {
 	var plan []try
 	add := func(t try) {
-		same := func(o try) bool { return o.ring == t.ring && slices.Equal(o.args, t.args) }
-		if b.wanted(t.ring) && !slices.ContainsFunc(plan, same) {
+		if b.wanted(t.ring) && !slices.ContainsFunc(plan, t.is) {
 			plan = append(plan, t)
 		}
 	}
@@ -110,8 +109,7 @@ func (b *bench) plan(m mutant) []try {
 func (b *bench) clean(ctx context.Context, chosen []mutant) error {
 	var first []try
 	add := func(t try) {
-		same := func(o try) bool { return o.ring == t.ring && slices.Equal(o.args, t.args) }
-		if b.wanted(t.ring) && !slices.ContainsFunc(first, same) {
+		if b.wanted(t.ring) && !slices.ContainsFunc(first, t.is) {
 			first = append(first, t)
 		}
 	}
@@ -146,10 +144,11 @@ func (b *bench) passes(ctx context.Context, t try, pkg string) error {
 				return err
 			}
 			got := execute(ctx, r, program, filepath.Join(b.root, pkg), t.args)
-			b.say("without a mistake: %-9s %s  %s  %.1f s", r.name, strings.Join(t.args, " "), got.Verdict, got.CPU.Seconds())
 			if got.Verdict != missed {
-				return fmt.Errorf("%s %s fails without any mistake (%s): %s", pkg, strings.Join(t.args, " "), got.Verdict, got.Said)
+				return fmt.Errorf("%s %s fails without any mistake (%s): %s", pkg, strings.Join(t.args, " "),
+					got.Verdict, got.Said)
 			}
+			b.say("%-10s passes without a mistake, %.1f s  %s", r.name, got.CPU.Seconds(), strings.Join(t.args, " "))
 			return nil
 		})
 		b.baseline[key] = once

@@ -87,14 +87,16 @@ var (
 	panics   = regexp.MustCompile(`(?m)^(panic|fatal error): .*$`)
 	failed   = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)`)
 	becauses = regexp.MustCompile(`(?m)^ +\w+\.go:\d+: .*$`)
-	searches = regexp.MustCompile(`(?m)^.*(VIOLATION|violation|FAILS|G1|G2|went back|dead end|chase|superseded).*$`)
+	searches = regexp.MustCompile(`(?m)^.*VIOLATION.*$|^seed \d+ FAILS\n.*$`)
+	// rewritten is how a text scenario says that something else has happened than what was reviewed.
+	rewritten = regexp.MustCompile(`(?m)^ +\w+\.go:\d+: *\n +testdata/`)
 )
 
 // words are those that tell what a ring has noticed.
 func words(said string) string {
 	tests := failed.FindAllStringSubmatch(said, -1)
 	if len(tests) == 0 {
-		return strings.TrimSpace(searches.FindString(said))
+		return strings.Join(strings.Fields(searches.FindString(said)), " ")
 	}
 	// The innermost test is told last.
 	deepest := ""
@@ -103,7 +105,11 @@ func words(said string) string {
 			deepest = t[1]
 		}
 	}
-	return deepest + ": " + strings.TrimSpace(becauses.FindString(said))
+	because := becauses.FindString(said)
+	if strings.HasSuffix(strings.TrimSpace(because), ":") && rewritten.MatchString(said) {
+		because = "its text is another"
+	}
+	return deepest + ": " + strings.TrimSpace(because)
 }
 
 func tail(s string, lines int) string {

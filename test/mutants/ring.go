@@ -77,16 +77,22 @@ type try struct {
 	part bool
 }
 
+func (t try) is(o try) bool { return t.ring == o.ring && slices.Equal(t.args, o.args) }
+
+// model searches what a family of faults makes of one start state.
+func model(family, start string) try {
+	return try{ring: modelRing, args: []string{"-family=" + family, "-start=" + start, "-states=150000", "-workers=1"}}
+}
+
 // sim plays the first schedules.
 func sim() try { return try{ring: simRing, args: ringOf(simRing).quick, part: true} }
 
 // scenario runs one test of the ring.
-func scenario(test string) try {
-	only := "-test.run=^" + test + "$"
-	return try{ring: scenarioRing, part: true, args: append([]string{only}, ringOf(scenarioRing).quick...)}
-}
+func scenario(name string) try { return test(scenarioRing, name) }
 
 // whole runs one test of the ring.
-func whole(test string) try {
-	return try{ring: wholeRing, part: true, args: append([]string{"-test.run=^" + test + "$"}, ringOf(wholeRing).quick...)}
+func whole(name string) try { return test(wholeRing, name) }
+
+func test(ring, name string) try {
+	return try{ring: ring, part: true, args: append([]string{"-test.run=^" + name + "$"}, ringOf(ring).quick...)}
 }

@@ -49,6 +49,27 @@ func TestMutantsOfOrders(t *testing.T) {
 			w.run(10 * time.Second)
 			w.servedBy(t, "b", from, 2*time.Second)
 		}},
+		{"released with a right that has no end, and nobody can take over yet", func(t *testing.T, w *world) {
+			w.must(t, pair.WishCommand{Body: pair.SetMode{Mode: pair.ModeManual}})
+			w.run(5 * time.Second)
+			w.must(t, pair.WishSwitchover{By: "op"})
+			w.cut("b", "w")
+			a := w.hosts["a"]
+			for range 2000 {
+				if a.file.Released == 1 {
+					break
+				}
+				w.run(time.Millisecond)
+			}
+			w.run(2 * time.Second)
+			if a.db.open() || a.file.Epoch > 1 {
+				t.Errorf("a serves epoch %d, and has released epoch 1", a.file.Epoch)
+			}
+			w.heal("b", "w")
+			w.until(30*time.Second, func() bool { return w.record.Procedure == nil })
+			w.must(t, pair.WishCommand{Body: pair.SetMode{Mode: pair.ModeAutomatic}})
+			w.armedAgain(t)
+		}},
 		{"primary that falls silent while its pair is removed", func(t *testing.T, w *world) {
 			w.alone(t)
 			w.must(t, pair.WishRemove{By: "op"})

@@ -79,6 +79,37 @@ func TestMutantsOfPromises(t *testing.T) {
 			w.heal("a", "b")
 			w.armedAgain(t)
 		}},
+		{"start without a file: the promise may have been given a moment ago", func(t *testing.T, w *world) {
+			w.cut("a", "w")
+			w.run(10 * time.Second) // a serves on b's promises
+			w.cut("a", "b")
+			w.hosts["b"].killAgent()
+			w.hosts["b"].loseFile()
+			w.hosts["b"].boot()
+			w.run(10 * time.Second)
+			w.heal("a", "w")
+			w.heal("a", "b")
+			w.armedAgain(t)
+		}},
+		{"start of a host that was made primary a moment ago", func(t *testing.T, w *world) {
+			file := w.hosts["b"].file
+			file.Epoch, file.Primary, file.Mirror = 2, "b", "a"
+			now := w.hosts["b"].now()
+			s := hold.New("b", file, true, hold.Mark{}, now)
+			if p := s.Report(now).Promise; p != 3*time.Second {
+				t.Errorf("b assumes a promise of %v; it may have given one of 3 s to the primary of epoch 1", p)
+			}
+		}},
+		{"promotion counts as a grant", func(t *testing.T, w *world) {
+			w.hosts["a"].crash()
+			for w.record.Epoch < 2 {
+				w.run(time.Millisecond)
+			}
+			if left := w.leader.watch.LeaseUntil.Sub(w.witnessNow()); left < 2900*time.Millisecond {
+				t.Errorf("the first lease of the new primary is taken to run for another %v", left)
+			}
+			w.run(5 * time.Second)
+		}},
 		{"new leader waits for the longest lease, not for that of the policy", func(t *testing.T, w *world) {
 			w.must(t, pair.WishCommand{Body: pair.SetPolicy{Policy: w.profile("patient")}})
 			w.run(5 * time.Second)

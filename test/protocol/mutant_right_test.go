@@ -49,6 +49,43 @@ func TestMutantsOfRights(t *testing.T) {
 			w.cuts = map[string]bool{}
 			w.armedAgain(t)
 		}},
+		{"arm that is on its way into the log when its agent starts anew", func(t *testing.T, w *world) {
+			w.alone(t)
+			a := w.hosts["a"]
+			w.hosts["b"].boot()
+			if !w.until(20*time.Second, func() bool { return a.state.Report(a.now()).Request == hold.RequestArm }) {
+				t.Fatal("a does not ask to arm")
+			}
+			w.commits = func() time.Duration { return 2 * time.Second }
+			w.run(20 * time.Millisecond)
+			w.commits = nil
+			a.killAgent()
+			a.boot()
+			w.run(500 * time.Millisecond) // the record still says sole
+			w.cut("a", "w")
+			w.cut("a", "b")
+			w.run(15 * time.Second)
+			w.cuts = map[string]bool{}
+			w.armedAgain(t)
+		}},
+		{"answer to a request from before the database died", func(t *testing.T, w *world) {
+			w.alone(t)
+			a := w.hosts["a"]
+			record := w.record
+			says := a.says(&record, w.leader, pair.Answer{Lease: 3 * time.Second})
+			says.Sent = a.now()
+			w.cut("a", "w")
+			a.crash()
+			w.run(5 * time.Millisecond)
+			a.step(says)
+			w.run(2 * time.Second)
+			if a.db.open() {
+				t.Error("a was opened again on an answer to a request from before its end")
+			}
+			w.heal("a", "w")
+			w.hosts["b"].boot()
+			w.armedAgain(t)
+		}},
 		{"arm that comes twice, the second time after an expose", func(t *testing.T, w *world) {
 			w.hosts["b"].lose()
 			w.run(10 * time.Second)

@@ -79,11 +79,6 @@ type try struct {
 
 func (t try) is(o try) bool { return t.ring == o.ring && slices.Equal(t.args, o.args) }
 
-// model searches what a family of faults makes of one start state.
-func model(family, start string) try {
-	return try{ring: modelRing, args: []string{"-family=" + family, "-start=" + start, "-states=150000", "-workers=1"}}
-}
-
 // sim plays the first schedules.
 func sim() try { return try{ring: simRing, args: ringOf(simRing).quick, part: true} }
 

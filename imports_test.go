@@ -113,6 +113,10 @@ var table = []row{
 			"can move to the edge",
 	},
 	{
+		packages: "witnessd/webhook", ours: []string{"witnessd/pair", "witnessd/ledger"}, libs: []string{prometheus},
+		why: "it tells others what is in the history; whether they listen decides nothing",
+	},
+	{
 		packages: "witnessd/dashboard", ours: []string{"witnessd/pair", "witnessd/journal"},
 		why: "it shows values; what it cannot reach it cannot change",
 	},
@@ -149,6 +153,19 @@ var table = []row{
 			"github.com/google/nftables/...", "github.com/mdlayher/...", systemd, goTeam,
 		},
 		why: "a fence closes at an instant it is given; it must work when nothing else does",
+	},
+	{
+		packages: "agent/gate", ours: []string{"agent/hold"},
+		libs: []string{prometheus, "github.com/pires/go-proxyproto", goTeam},
+		why:  "it passes bytes while a right lasts; where to is told to it, and whose they are it does not know",
+	},
+	{
+		packages: "agent/hook",
+		why:      "it runs an administrator's commands; nothing that the right rests on may wait for it",
+	},
+	{
+		packages: "agent/watchdog", libs: []string{systemd, goTeam},
+		why: "it is fed by the loop, and by nothing that could turn while the loop does not",
 	},
 	{
 		packages: "agent/link", ours: []string{"agent/hold", publicAPI},

@@ -26,6 +26,8 @@ type Config struct {
 	Link      Listen     `yaml:"link"`
 	HTTP      HTTP       `yaml:"http"`
 	Log       Log        `yaml:"log"`
+	Fence     Fence      `yaml:"fence"`
+	Hooks     []Hook     `yaml:"hooks"`
 	Instances []Instance `yaml:"instances"`
 }
 
@@ -55,6 +57,7 @@ type Log struct {
 type Instance struct {
 	Name     string          `yaml:"name"`
 	Engine   string          `yaml:"engine"`
+	Gate     Gate            `yaml:"gate"`
 	Postgres postgres.Config `yaml:"postgres"`
 	Demo     demo.Config     `yaml:"demo"`
 }
@@ -67,13 +70,14 @@ func DefaultConfig() Config {
 		Link:     Listen{Listen: ":7412"},
 		HTTP:     HTTP{Listen: "127.0.0.1:7413"},
 		Log:      Log{Level: "info", Format: "text"},
+		Fence:    Fence{Level: FenceAuto, Table: "witness_agent", MirrorReads: true},
 	}
 }
 
 // UnmarshalYAML fills in the engines' defaults before the file's own values.
 func (i *Instance) UnmarshalYAML(raw []byte) error {
 	type plain Instance
-	v := plain{Postgres: postgres.Default(), Demo: demo.Default()}
+	v := plain{Gate: DefaultGate(), Postgres: postgres.Default(), Demo: demo.Default()}
 	if err := yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict()).Decode(&v); err != nil {
 		return err
 	}
@@ -124,7 +128,7 @@ func (c Config) Print() (string, error) {
 
 // MarshalYAML prints only the section of the engine in use.
 func (i Instance) MarshalYAML() (any, error) {
-	m := yaml.MapSlice{{Key: "name", Value: i.Name}, {Key: "engine", Value: i.Engine}}
+	m := yaml.MapSlice{{Key: "name", Value: i.Name}, {Key: "engine", Value: i.Engine}, {Key: "gate", Value: i.Gate}}
 	switch i.Engine {
 	case "postgres":
 		m = append(m, yaml.MapItem{Key: i.Engine, Value: i.Postgres})
@@ -154,6 +158,10 @@ func (c Config) Validate() []string {
 	check(slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level),
 		"log.level (%q) must be debug, info, warn or error", c.Log.Level)
 	check(slices.Contains([]string{"text", "json"}, c.Log.Format), "log.format (%q) must be text or json", c.Log.Format)
+	c.Fence.validate(check)
+	for i, h := range c.Hooks {
+		h.validate(i, check)
+	}
 	check(len(c.Instances) > 0, "instances must name at least one database instance")
 	seen := map[string]bool{}
 	for i, in := range c.Instances {
@@ -163,6 +171,7 @@ func (c Config) Validate() []string {
 			"instances[%d].name (%q) must not contain a slash or begin with a dot", i, in.Name)
 		check(!seen[in.Name], "instances: name %q is used twice", in.Name)
 		seen[in.Name] = true
+		in.Gate.validate(fmt.Sprintf("instances[%d] (%s): gate", i, in.Name), check)
 		if err := in.validate(); err != nil {
 			text := strings.ReplaceAll(err.Error(), "\n", "; ")
 			bad = append(bad, fmt.Sprintf("instances[%d] (%s): %s", i, in.Name, text))

@@ -27,7 +27,9 @@ func TestExampleIsTheDefaults(t *testing.T) {
 	want.Link.Advertise = "db1:7412"
 	pg := postgres.Default()
 	pg.DataDir, pg.Listen = "/var/lib/postgresql/15/main", "db1:5432"
-	want.Instances = []agent.Instance{{Name: "main", Engine: "postgres", Postgres: pg, Demo: demo.Default()}}
+	want.Instances = []agent.Instance{{
+		Name: "main", Engine: "postgres", Gate: agent.DefaultGate(), Postgres: pg, Demo: demo.Default(),
+	}}
 	gotText, err := got.Print()
 	if err != nil {
 		t.Fatal(err)

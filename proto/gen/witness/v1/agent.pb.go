@@ -604,12 +604,18 @@ type PairReport struct {
 	Unmanaged bool `protobuf:"varint,20,opt,name=unmanaged,proto3" json:"unmanaged,omitempty"`
 	// A right or a promise is outstanding under another pair id.
 	OtherRight bool `protobuf:"varint,21,opt,name=other_right,json=otherRight,proto3" json:"other_right,omitempty"`
-	// The strongest fence in force: kernel, gate, engine, watchdog.
+	// The strongest fence in force: kernel, gate, watchdog, engine.
 	FenceLevel string `protobuf:"bytes,22,opt,name=fence_level,json=fenceLevel,proto3" json:"fence_level,omitempty"`
 	// What keeps the host from its part, with what to do.
 	Complaint string `protobuf:"bytes,23,opt,name=complaint,proto3" json:"complaint,omitempty"`
 	// The database instance.
-	Engine        *EngineState `protobuf:"bytes,24,opt,name=engine,proto3" json:"engine,omitempty"`
+	Engine *EngineState `protobuf:"bytes,24,opt,name=engine,proto3" json:"engine,omitempty"`
+	// Why no stronger fence is in force, with what to do; empty at level kernel.
+	FenceNote string `protobuf:"bytes,25,opt,name=fence_note,json=fenceNote,proto3" json:"fence_note,omitempty"`
+	// A watchdog ends the agent, or the host, when the agent hangs.
+	Watchdog bool `protobuf:"varint,26,opt,name=watchdog,proto3" json:"watchdog,omitempty"`
+	// Hooks that ended and that the witness has not confirmed, oldest first; at most a few at a time.
+	Hooks         []*HookResult `protobuf:"bytes,27,rep,name=hooks,proto3" json:"hooks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -812,6 +818,127 @@ func (x *PairReport) GetEngine() *EngineState {
 	return nil
 }
 
+func (x *PairReport) GetFenceNote() string {
+	if x != nil {
+		return x.FenceNote
+	}
+	return ""
+}
+
+func (x *PairReport) GetWatchdog() bool {
+	if x != nil {
+		return x.Watchdog
+	}
+	return false
+}
+
+func (x *PairReport) GetHooks() []*HookResult {
+	if x != nil {
+		return x.Hooks
+	}
+	return nil
+}
+
+// HookResult is how one command that runs on a change of role ended. It is recorded in the pair's history.
+type HookResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Rises with every hook of this start of the agent.
+	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// What happened: primary, mirror, fenced.
+	Event string `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`
+	// The epoch in which it happened.
+	Epoch uint64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The command's first word.
+	Command string `protobuf:"bytes,4,opt,name=command,proto3" json:"command,omitempty"`
+	// It ended with exit status 0 within its time limit.
+	Ok bool `protobuf:"varint,5,opt,name=ok,proto3" json:"ok,omitempty"`
+	// How it ended, and the end of what it printed.
+	Detail string `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"`
+	// How long it ran.
+	Took          *durationpb.Duration `protobuf:"bytes,7,opt,name=took,proto3" json:"took,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HookResult) Reset() {
+	*x = HookResult{}
+	mi := &file_witness_v1_agent_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HookResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HookResult) ProtoMessage() {}
+
+func (x *HookResult) ProtoReflect() protoreflect.Message {
+	mi := &file_witness_v1_agent_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HookResult.ProtoReflect.Descriptor instead.
+func (*HookResult) Descriptor() ([]byte, []int) {
+	return file_witness_v1_agent_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *HookResult) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *HookResult) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *HookResult) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *HookResult) GetCommand() string {
+	if x != nil {
+		return x.Command
+	}
+	return ""
+}
+
+func (x *HookResult) GetOk() bool {
+	if x != nil {
+		return x.Ok
+	}
+	return false
+}
+
+func (x *HookResult) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *HookResult) GetTook() *durationpb.Duration {
+	if x != nil {
+		return x.Took
+	}
+	return nil
+}
+
 // Answer answers one heartbeat, after an exchange with a quorum that began after the heartbeat's receipt.
 type Answer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -829,7 +956,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_witness_v1_agent_proto_msgTypes[8]
+	mi := &file_witness_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -841,7 +968,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_witness_v1_agent_proto_msgTypes[8]
+	mi := &file_witness_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -854,7 +981,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_witness_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_witness_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Answer) GetSequence() uint64 {
@@ -923,14 +1050,16 @@ type PairAnswer struct {
 	// Why no lease was granted although one was asked for.
 	Refused string `protobuf:"bytes,17,opt,name=refused,proto3" json:"refused,omitempty"`
 	// Highest epoch of which the witness has heard the release; the partner need not wait for its leases.
-	Released      uint64 `protobuf:"varint,18,opt,name=released,proto3" json:"released,omitempty"`
+	Released uint64 `protobuf:"varint,18,opt,name=released,proto3" json:"released,omitempty"`
+	// Hooks of this start of the agent up to this sequence are in the history and need not be reported again.
+	HooksRecorded uint64 `protobuf:"varint,19,opt,name=hooks_recorded,json=hooksRecorded,proto3" json:"hooks_recorded,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PairAnswer) Reset() {
 	*x = PairAnswer{}
-	mi := &file_witness_v1_agent_proto_msgTypes[9]
+	mi := &file_witness_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -942,7 +1071,7 @@ func (x *PairAnswer) String() string {
 func (*PairAnswer) ProtoMessage() {}
 
 func (x *PairAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_witness_v1_agent_proto_msgTypes[9]
+	mi := &file_witness_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -955,7 +1084,7 @@ func (x *PairAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairAnswer.ProtoReflect.Descriptor instead.
 func (*PairAnswer) Descriptor() ([]byte, []int) {
-	return file_witness_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_witness_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PairAnswer) GetPair() string {
@@ -1084,6 +1213,13 @@ func (x *PairAnswer) GetReleased() uint64 {
 	return 0
 }
 
+func (x *PairAnswer) GetHooksRecorded() uint64 {
+	if x != nil {
+		return x.HooksRecorded
+	}
+	return 0
+}
+
 var File_witness_v1_agent_proto protoreflect.FileDescriptor
 
 const file_witness_v1_agent_proto_rawDesc = "" +
@@ -1117,7 +1253,7 @@ const file_witness_v1_agent_proto_rawDesc = "" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x1d\n" +
 	"\n" +
 	"term_heard\x18\x02 \x01(\x04R\ttermHeard\x12,\n" +
-	"\x05pairs\x18\x03 \x03(\v2\x16.witness.v1.PairReportR\x05pairs\"\xb3\a\n" +
+	"\x05pairs\x18\x03 \x03(\v2\x16.witness.v1.PairReportR\x05pairs\"\x9c\b\n" +
 	"\n" +
 	"PairReport\x12\x12\n" +
 	"\x04pair\x18\x01 \x01(\tR\x04pair\x12*\n" +
@@ -1148,12 +1284,25 @@ const file_witness_v1_agent_proto_rawDesc = "" +
 	"\vfence_level\x18\x16 \x01(\tR\n" +
 	"fenceLevel\x12\x1c\n" +
 	"\tcomplaint\x18\x17 \x01(\tR\tcomplaint\x12/\n" +
-	"\x06engine\x18\x18 \x01(\v2\x17.witness.v1.EngineStateR\x06engine\"\x80\x01\n" +
+	"\x06engine\x18\x18 \x01(\v2\x17.witness.v1.EngineStateR\x06engine\x12\x1d\n" +
+	"\n" +
+	"fence_note\x18\x19 \x01(\tR\tfenceNote\x12\x1a\n" +
+	"\bwatchdog\x18\x1a \x01(\bR\bwatchdog\x12,\n" +
+	"\x05hooks\x18\x1b \x03(\v2\x16.witness.v1.HookResultR\x05hooks\"\xc5\x01\n" +
+	"\n" +
+	"HookResult\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x14\n" +
+	"\x05event\x18\x02 \x01(\tR\x05event\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x18\n" +
+	"\acommand\x18\x04 \x01(\tR\acommand\x12\x0e\n" +
+	"\x02ok\x18\x05 \x01(\bR\x02ok\x12\x16\n" +
+	"\x06detail\x18\x06 \x01(\tR\x06detail\x12-\n" +
+	"\x04took\x18\a \x01(\v2\x19.google.protobuf.DurationR\x04took\"\x80\x01\n" +
 	"\x06Answer\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12,\n" +
 	"\x05pairs\x18\x03 \x03(\v2\x16.witness.v1.PairAnswerR\x05pairs\x12\x18\n" +
-	"\aremoved\x18\x04 \x03(\tR\aremoved\"\xf6\x04\n" +
+	"\aremoved\x18\x04 \x03(\tR\aremoved\"\x9d\x05\n" +
 	"\n" +
 	"PairAnswer\x12\x12\n" +
 	"\x04pair\x18\x01 \x01(\tR\x04pair\x12\x12\n" +
@@ -1174,7 +1323,8 @@ const file_witness_v1_agent_proto_rawDesc = "" +
 	"\apartner\x18\x0f \x01(\v2\x12.witness.v1.MemberR\apartner\x12/\n" +
 	"\x05lease\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12\x18\n" +
 	"\arefused\x18\x11 \x01(\tR\arefused\x12\x1a\n" +
-	"\breleased\x18\x12 \x01(\x04R\breleased*G\n" +
+	"\breleased\x18\x12 \x01(\x04R\breleased\x12%\n" +
+	"\x0ehooks_recorded\x18\x13 \x01(\x04R\rhooksRecorded*G\n" +
 	"\aRequest\x12\x17\n" +
 	"\x13REQUEST_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vREQUEST_ARM\x10\x01\x12\x12\n" +
@@ -1199,7 +1349,7 @@ func file_witness_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_witness_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_witness_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_witness_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_witness_v1_agent_proto_goTypes = []any{
 	(Request)(0),                // 0: witness.v1.Request
 	(*SessionRequest)(nil),      // 1: witness.v1.SessionRequest
@@ -1210,47 +1360,50 @@ var file_witness_v1_agent_proto_goTypes = []any{
 	(*Nudge)(nil),               // 6: witness.v1.Nudge
 	(*Heartbeat)(nil),           // 7: witness.v1.Heartbeat
 	(*PairReport)(nil),          // 8: witness.v1.PairReport
-	(*Answer)(nil),              // 9: witness.v1.Answer
-	(*PairAnswer)(nil),          // 10: witness.v1.PairAnswer
-	(*Member)(nil),              // 11: witness.v1.Member
-	(*durationpb.Duration)(nil), // 12: google.protobuf.Duration
-	(*EngineState)(nil),         // 13: witness.v1.EngineState
-	(Stage)(0),                  // 14: witness.v1.Stage
-	(Right)(0),                  // 15: witness.v1.Right
-	(Mode)(0),                   // 16: witness.v1.Mode
-	(*Policy)(nil),              // 17: witness.v1.Policy
-	(*Procedure)(nil),           // 18: witness.v1.Procedure
+	(*HookResult)(nil),          // 9: witness.v1.HookResult
+	(*Answer)(nil),              // 10: witness.v1.Answer
+	(*PairAnswer)(nil),          // 11: witness.v1.PairAnswer
+	(*Member)(nil),              // 12: witness.v1.Member
+	(*durationpb.Duration)(nil), // 13: google.protobuf.Duration
+	(*EngineState)(nil),         // 14: witness.v1.EngineState
+	(Stage)(0),                  // 15: witness.v1.Stage
+	(Right)(0),                  // 16: witness.v1.Right
+	(Mode)(0),                   // 17: witness.v1.Mode
+	(*Policy)(nil),              // 18: witness.v1.Policy
+	(*Procedure)(nil),           // 19: witness.v1.Procedure
 }
 var file_witness_v1_agent_proto_depIdxs = []int32{
 	3,  // 0: witness.v1.SessionRequest.hello:type_name -> witness.v1.Hello
 	7,  // 1: witness.v1.SessionRequest.heartbeat:type_name -> witness.v1.Heartbeat
 	4,  // 2: witness.v1.SessionResponse.welcome:type_name -> witness.v1.Welcome
-	9,  // 3: witness.v1.SessionResponse.answer:type_name -> witness.v1.Answer
+	10, // 3: witness.v1.SessionResponse.answer:type_name -> witness.v1.Answer
 	6,  // 4: witness.v1.SessionResponse.nudge:type_name -> witness.v1.Nudge
 	5,  // 5: witness.v1.Welcome.nodes:type_name -> witness.v1.WitnessNode
 	8,  // 6: witness.v1.Heartbeat.pairs:type_name -> witness.v1.PairReport
-	11, // 7: witness.v1.PairReport.member:type_name -> witness.v1.Member
-	12, // 8: witness.v1.PairReport.longest_lease:type_name -> google.protobuf.Duration
+	12, // 7: witness.v1.PairReport.member:type_name -> witness.v1.Member
+	13, // 8: witness.v1.PairReport.longest_lease:type_name -> google.protobuf.Duration
 	0,  // 9: witness.v1.PairReport.request:type_name -> witness.v1.Request
-	12, // 10: witness.v1.PairReport.promise:type_name -> google.protobuf.Duration
-	12, // 11: witness.v1.PairReport.serves_for:type_name -> google.protobuf.Duration
-	13, // 12: witness.v1.PairReport.engine:type_name -> witness.v1.EngineState
-	10, // 13: witness.v1.Answer.pairs:type_name -> witness.v1.PairAnswer
-	14, // 14: witness.v1.PairAnswer.stage:type_name -> witness.v1.Stage
-	15, // 15: witness.v1.PairAnswer.right:type_name -> witness.v1.Right
-	16, // 16: witness.v1.PairAnswer.mode:type_name -> witness.v1.Mode
-	17, // 17: witness.v1.PairAnswer.policy:type_name -> witness.v1.Policy
-	12, // 18: witness.v1.PairAnswer.longest_lease:type_name -> google.protobuf.Duration
-	18, // 19: witness.v1.PairAnswer.procedure:type_name -> witness.v1.Procedure
-	11, // 20: witness.v1.PairAnswer.partner:type_name -> witness.v1.Member
-	12, // 21: witness.v1.PairAnswer.lease:type_name -> google.protobuf.Duration
-	1,  // 22: witness.v1.AgentService.Session:input_type -> witness.v1.SessionRequest
-	2,  // 23: witness.v1.AgentService.Session:output_type -> witness.v1.SessionResponse
-	23, // [23:24] is the sub-list for method output_type
-	22, // [22:23] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	13, // 10: witness.v1.PairReport.promise:type_name -> google.protobuf.Duration
+	13, // 11: witness.v1.PairReport.serves_for:type_name -> google.protobuf.Duration
+	14, // 12: witness.v1.PairReport.engine:type_name -> witness.v1.EngineState
+	9,  // 13: witness.v1.PairReport.hooks:type_name -> witness.v1.HookResult
+	13, // 14: witness.v1.HookResult.took:type_name -> google.protobuf.Duration
+	11, // 15: witness.v1.Answer.pairs:type_name -> witness.v1.PairAnswer
+	15, // 16: witness.v1.PairAnswer.stage:type_name -> witness.v1.Stage
+	16, // 17: witness.v1.PairAnswer.right:type_name -> witness.v1.Right
+	17, // 18: witness.v1.PairAnswer.mode:type_name -> witness.v1.Mode
+	18, // 19: witness.v1.PairAnswer.policy:type_name -> witness.v1.Policy
+	13, // 20: witness.v1.PairAnswer.longest_lease:type_name -> google.protobuf.Duration
+	19, // 21: witness.v1.PairAnswer.procedure:type_name -> witness.v1.Procedure
+	12, // 22: witness.v1.PairAnswer.partner:type_name -> witness.v1.Member
+	13, // 23: witness.v1.PairAnswer.lease:type_name -> google.protobuf.Duration
+	1,  // 24: witness.v1.AgentService.Session:input_type -> witness.v1.SessionRequest
+	2,  // 25: witness.v1.AgentService.Session:output_type -> witness.v1.SessionResponse
+	25, // [25:26] is the sub-list for method output_type
+	24, // [24:25] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_witness_v1_agent_proto_init() }
@@ -1274,7 +1427,7 @@ func file_witness_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_witness_v1_agent_proto_rawDesc), len(file_witness_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -194,7 +194,11 @@ type PartnerSays struct {
 	// An operator asks the primary to release this epoch (the speaker has it from the record).
 	ReleaseAsked uint64 `protobuf:"varint,11,opt,name=release_asked,json=releaseAsked,proto3" json:"release_asked,omitempty"`
 	// The speaker's database, for the partner's information.
-	Engine        *EngineState `protobuf:"bytes,12,opt,name=engine,proto3" json:"engine,omitempty"`
+	Engine *EngineState `protobuf:"bytes,12,opt,name=engine,proto3" json:"engine,omitempty"`
+	// Where the speaker's gate takes clients, and the partner's gate for them; empty: it has none.
+	GateAddress string `protobuf:"bytes,13,opt,name=gate_address,json=gateAddress,proto3" json:"gate_address,omitempty"`
+	// The speaker lets clients write, as primary of the epoch.
+	Serving       bool `protobuf:"varint,14,opt,name=serving,proto3" json:"serving,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -313,6 +317,20 @@ func (x *PartnerSays) GetEngine() *EngineState {
 	return nil
 }
 
+func (x *PartnerSays) GetGateAddress() string {
+	if x != nil {
+		return x.GateAddress
+	}
+	return ""
+}
+
+func (x *PartnerSays) GetServing() bool {
+	if x != nil {
+		return x.Serving
+	}
+	return false
+}
+
 var File_witness_v1_partner_proto protoreflect.FileDescriptor
 
 const file_witness_v1_partner_proto_rawDesc = "" +
@@ -328,7 +346,7 @@ const file_witness_v1_partner_proto_rawDesc = "" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\tR\x05start\x12\x1a\n" +
 	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12-\n" +
-	"\x05pairs\x18\x04 \x03(\v2\x17.witness.v1.PartnerSaysR\x05pairs\"\xb8\x03\n" +
+	"\x05pairs\x18\x04 \x03(\v2\x17.witness.v1.PartnerSaysR\x05pairs\"\xf5\x03\n" +
 	"\vPartnerSays\x12\x12\n" +
 	"\x04pair\x18\x01 \x01(\tR\x04pair\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x18\n" +
@@ -342,7 +360,9 @@ const file_witness_v1_partner_proto_rawDesc = "" +
 	"\arefused\x18\n" +
 	" \x01(\tR\arefused\x12#\n" +
 	"\rrelease_asked\x18\v \x01(\x04R\freleaseAsked\x12/\n" +
-	"\x06engine\x18\f \x01(\v2\x17.witness.v1.EngineStateR\x06engine2O\n" +
+	"\x06engine\x18\f \x01(\v2\x17.witness.v1.EngineStateR\x06engine\x12!\n" +
+	"\fgate_address\x18\r \x01(\tR\vgateAddress\x12\x18\n" +
+	"\aserving\x18\x0e \x01(\bR\aserving2O\n" +
 	"\x0ePartnerService\x12=\n" +
 	"\x04Link\x12\x17.witness.v1.LinkRequest\x1a\x18.witness.v1.LinkResponse(\x010\x01B\xa4\x01\n" +
 	"\x0ecom.witness.v1B\fPartnerProtoP\x01Z;github.com/witnessd/witnessd/proto/gen/witness/v1;witnessv1\xa2\x02\x03WXX\xaa\x02\n" +

@@ -18,8 +18,11 @@ import (
 	"github.com/witnessd/witnessd/agent/engine"
 	"github.com/witnessd/witnessd/agent/engine/demo"
 	"github.com/witnessd/witnessd/agent/engine/postgres"
+	"github.com/witnessd/witnessd/agent/fence"
 	"github.com/witnessd/witnessd/agent/hold"
+	"github.com/witnessd/witnessd/agent/hook"
 	"github.com/witnessd/witnessd/agent/link"
+	"github.com/witnessd/witnessd/agent/watchdog"
 )
 
 // Clock reads the host's boot-time clock.
@@ -31,6 +34,7 @@ type Options struct {
 	Dial    func(ctx context.Context, address string) (net.Conn, error)
 	Listen  func(address string) (net.Listener, error)
 	Engines map[string]engine.Engine // by instance name, instead of those the configuration names
+	Kernel  func(ctx context.Context, o fence.KernelOptions) (kernelFence, error)
 	Version string
 	Logger  *slog.Logger
 }
@@ -44,6 +48,13 @@ type Agent struct {
 	boot   string
 	id     string // of the state directory, for ever
 	start  string // of this start
+
+	kernel    kernelFence // nil: there is none,
+	kernelBad error       // and this is why
+	names     *names
+	hooks     *hook.Runner
+	watchdog  *watchdog.Watchdog
+	atEnd     bool // the unit ends service when this agent is dead and its right has run out
 
 	instances  []*instance
 	witness    *link.Witness
@@ -80,6 +91,11 @@ func New(config Config, opts Options) (*Agent, error) {
 	if opts.Listen == nil {
 		a.opts.Listen = func(address string) (net.Listener, error) { return net.Listen("tcp", address) }
 	}
+	if opts.Kernel == nil {
+		a.opts.Kernel = func(ctx context.Context, o fence.KernelOptions) (kernelFence, error) {
+			return fence.OpenKernel(ctx, o)
+		}
+	}
 	a.metrics = newMetrics(a.reg)
 	for _, dir := range []string{config.StateDir, config.RunDir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -90,8 +106,13 @@ func New(config Config, opts Options) (*Agent, error) {
 	if a.id, err = identity(filepath.Join(config.StateDir, "agent-id")); err != nil {
 		return nil, err
 	}
+	a.names = newNames(filepath.Join(config.RunDir, "addresses.json"), func() { a.post(namesChanged{}) })
+	a.atEnd = os.Getenv(atEndVariable) == "1"
 	return a, nil
 }
+
+// atEndVariable is set by a unit that runs `witness-agent fence at-end` when the agent has ended.
+const atEndVariable = "WITNESS_AGENT_AT_END"
 
 // identity reads or makes the id of this state directory. Two agents that claim one host differ in it.
 func identity(path string) (string, error) {
@@ -120,11 +141,22 @@ func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer a.background.Wait()
 	defer cancel()
+	a.openWatchdog(ctx)
+	a.openHooks(ctx)
+	defer a.closeHooks()
+	// Before anything is looked at or started: what has no right is closed from here on.
+	if err := a.openKernel(ctx); err != nil {
+		return err
+	}
+	defer a.closeKernel()
 	if err := a.openInstances(ctx); err != nil {
 		a.closeInstances()
 		return err
 	}
 	defer a.closeInstances()
+	if err := a.openGates(ctx); err != nil {
+		return err
+	}
 	listener, err := a.opts.Listen(a.config.Link.Listen)
 	if err != nil {
 		return fmt.Errorf("listen for partners on %s: %w", a.config.Link.Listen, err)
@@ -133,8 +165,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.serveHTTP(ctx); err != nil {
 		return err
 	}
-	a.log.InfoContext(ctx, "agent started", "host", a.config.Host, "instances", len(a.instances), "start", a.start,
-		"fence", "engine: a killed or frozen agent does not fence at this level")
+	a.background.Go(func() { a.report(ctx, "name lookups", a.names.run(ctx)) })
+	a.sayLevels(ctx)
+	a.watchdog.Ready(ctx)
 	return a.loop(ctx)
 }
 
@@ -147,7 +180,7 @@ func (a *Agent) openInstances(ctx context.Context) error {
 				return fmt.Errorf("instance %s: %w", c.Name, err)
 			}
 		}
-		i, err := a.openInstance(ctx, c.Name, eng)
+		i, err := a.openInstance(ctx, c, eng)
 		if err != nil {
 			return fmt.Errorf("instance %s: %w", c.Name, err)
 		}
@@ -165,6 +198,27 @@ func (a *Agent) newEngine(c Instance) (engine.Engine, error) {
 		return demo.New(c.Demo, log)
 	default:
 		return nil, fmt.Errorf("engine %q is not known", c.Engine)
+	}
+}
+
+// openWatchdog must come before any child of the agent is started: see watchdog.Open.
+func (a *Agent) openWatchdog(ctx context.Context) {
+	w, err := watchdog.Open(watchdog.Options{Device: a.config.Fence.WatchdogDevice, Logger: a.log})
+	if err != nil {
+		a.log.ErrorContext(ctx, "watchdog is not in force", "error", err)
+	}
+	a.watchdog = w
+}
+
+// sayLevels says at the start of the agent how the rights of its instances end.
+func (a *Agent) sayLevels(ctx context.Context) {
+	a.log.InfoContext(ctx, "agent started", "host", a.config.Host, "instances", len(a.instances), "start", a.start)
+	for _, i := range a.instances {
+		level, note := a.level(i)
+		if level == fence.LevelEngine {
+			note = "a killed or frozen agent does not fence at this level; " + note
+		}
+		i.log.InfoContext(ctx, "fence level", "level", string(level), "note", note)
 	}
 }
 

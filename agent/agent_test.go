@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -428,37 +426,4 @@ func TestSecondAgentIsRefused(t *testing.T) {
 		}
 		h.stop()
 	})
-}
-
-// What is published says 200 and 1 no longer than the right lasts, and not for long after the loop stopped.
-func TestEndpointsDoNotOutliveTheRight(t *testing.T) {
-	now := hold.Instant(time.Hour)
-	a := &Agent{clock: func() hold.Instant { return now }, log: slog.New(slog.DiscardHandler)}
-	serving := func(left time.Duration) instanceStatus {
-		st := instanceStatus{name: "main", until: now.Add(left)}
-		st.status.Serving, st.status.ServesFor = true, left
-		return st
-	}
-	code := func() int {
-		w := httptest.NewRecorder()
-		primary := a.role(func(st instanceStatus, now hold.Instant) bool { return st.serving(now) })
-		primary(w, httptest.NewRequest(http.MethodGet, "/primary", nil))
-		return w.Code
-	}
-	for _, c := range []struct {
-		serves, later time.Duration
-		want          int
-	}{
-		{time.Second, time.Second - 1, http.StatusOK},
-		{time.Second, time.Second, http.StatusServiceUnavailable},
-		{-1, staleAfter, http.StatusOK},
-		{-1, staleAfter + 1, http.StatusServiceUnavailable},
-	} {
-		now = hold.Instant(time.Hour)
-		a.status.Store(&snapshot{at: now, instances: []instanceStatus{serving(c.serves)}})
-		now = now.Add(c.later)
-		if got := code(); got != c.want {
-			t.Errorf("right of %v, %v later: %d, want %d", c.serves, c.later, got, c.want)
-		}
-	}
 }

@@ -74,6 +74,7 @@ func (a *Agent) pairAnswered(ctx context.Context, p link.PairAnswer, sent hold.I
 		i.adopt(a.config.Host, p.Pair, p.Name, a.clock())
 		i.log.InfoContext(ctx, "instance belongs to pair", "pair", p.Name, "id", p.Pair)
 	}
+	a.hooks.Confirm(i.name, p.HooksRecorded)
 	if p.Mute {
 		return nil // R11: nothing was said
 	}
@@ -100,6 +101,7 @@ func (a *Agent) removed(ctx context.Context, pair string) error {
 	i.managed = false
 	// What runs here is nobody's business now: a right that was timed must not end it later.
 	i.fence.Renew(0, true)
+	i.letGoKernel(ctx)
 	return nil
 }
 
@@ -157,6 +159,7 @@ func (a *Agent) partnerAnswered(ctx context.Context, e partnerAnswer) error {
 	delete(p.sent, e.seq)
 	for _, says := range e.says {
 		if i := a.byPair(says.Pair); i != nil {
+			i.heardPartner(e.partner, says, a.clock())
 			if err := a.step(ctx, i, hold.PartnerAnswered{Sent: sent, Host: e.partner, Says: says}); err != nil {
 				return err
 			}
@@ -173,12 +176,13 @@ func (a *Agent) partnerAsked(ctx context.Context, e partnerAsk) error {
 		if i == nil {
 			continue
 		}
+		i.heardPartner(e.from, says, a.clock())
 		a.beat.reply = hold.Says{}
 		if err := a.step(ctx, i, hold.PartnerAsked{Host: e.from, Says: says}); err != nil {
 			return err
 		}
 		if a.beat.reply.Pair != "" {
-			answers = append(answers, a.beat.reply)
+			answers = append(answers, i.tell(a.beat.reply, a.clock()))
 		}
 	}
 	e.reply <- answers

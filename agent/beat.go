@@ -98,7 +98,11 @@ func forgetOld(sent map[uint64]hold.Instant, newest uint64) {
 func (a *Agent) reports(now hold.Instant) []link.PairReport {
 	var reports []link.PairReport
 	for _, i := range a.instances {
-		r := link.PairReport{Member: a.member(i), FenceLevel: string(i.fence.Level())}
+		level, note := a.level(i)
+		r := link.PairReport{
+			Member: a.member(i), FenceLevel: string(level), FenceNote: note, Watchdog: a.watchdog.Limit() > 0,
+			Hooks: a.hookResults(i),
+		}
 		r.Engine = i.state.Report(now).Engine
 		if i.managed {
 			r.Report = i.state.Report(now)
@@ -143,7 +147,7 @@ func (a *Agent) sendPartners(now hold.Instant) {
 			continue
 		}
 		addresses[peer.Host] = peer.LinkAddress
-		says[peer.Host] = append(says[peer.Host], i.state.Ask())
+		says[peer.Host] = append(says[peer.Host], i.tell(i.state.Ask(), now))
 	}
 	a.partners.SetPeers(addresses)
 	for host, list := range says {

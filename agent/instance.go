@@ -5,14 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/witnessd/witnessd/agent/engine"
 	"github.com/witnessd/witnessd/agent/fence"
+	"github.com/witnessd/witnessd/agent/gate"
 	"github.com/witnessd/witnessd/agent/hold"
+	"github.com/witnessd/witnessd/agent/hook"
 )
 
 // probeInterval is how often a database is looked at; its end is told by the kernel and does not wait for
@@ -29,15 +31,26 @@ const fenceBudget = 190 * time.Millisecond
 // what the comments name otherwise.
 type instance struct {
 	name   string
+	config Instance
 	engine engine.Engine
 	fence  fence.Fence
+	kernel kernelGuard
+	gate   *gate.Gate // nil: none; safe for all
 	file   epochFile
 	mark   markFile
 	log    *slog.Logger
 	post   func(name string, ev hold.Event) // from any goroutine into the loop
 
+	// closing is set from the moment service is to end until it may begin again, so that no endpoint, gate or
+	// partner is told to send clients while a fence works.
+	closing atomic.Bool
+
 	state    hold.State
-	managed  bool // a pair is known for this instance
+	peer     peerWord
+	took     bool       // clients were well served here at the loop's last turn
+	hooked   hook.State // what the hooks were told
+	endedBy  string     // why service was ended last
+	managed  bool       // a pair is known for this instance
 	lastSeen hold.Engine
 	systemID string   // last one seen, for the announcement
 	others   []string // further pair ids that name this instance (R16)
@@ -68,12 +81,12 @@ type operation struct {
 }
 
 // openInstance reads the files and starts the instance's goroutines.
-func (a *Agent) openInstance(ctx context.Context, name string, eng engine.Engine) (*instance, error) {
+func (a *Agent) openInstance(ctx context.Context, c Instance, eng engine.Engine) (*instance, error) {
+	name := c.Name
 	i := &instance{
-		name: name, engine: eng, log: a.log.With("instance", name), post: a.postEvent,
-		file: epochFile{path: filepath.Join(a.config.StateDir, name+".epoch")},
-		mark: markFile{path: filepath.Join(a.config.RunDir, name+".mark"), boot: a.boot},
-		ops:  make(chan operation, 1),
+		name: name, config: c, engine: eng, log: a.log.With("instance", name), post: a.postEvent,
+		kernel: kernelGuard{fence: a.kernel}, file: a.epochFileOf(name), mark: a.markFileOf(name),
+		ops: make(chan operation, 1),
 	}
 	file, known, err := i.file.load()
 	if err != nil {
@@ -81,7 +94,10 @@ func (a *Agent) openInstance(ctx context.Context, name string, eng engine.Engine
 	}
 	now := a.clock()
 	if known {
-		i.state, i.managed = hold.New(a.config.Host, file, true, i.mark.load(), now), true
+		mark := i.mark.load()
+		i.state, i.managed = hold.New(a.config.Host, file, true, mark, now), true
+		i.foundHooks(file, mark, now)
+		a.guardKernel(ctx, i)
 	}
 	i.fence = fence.NewEngine(ctx, fence.Clock(a.clock), fenceBudget, i.stopNow, func(why string, err error) {
 		if err != nil {
@@ -107,9 +123,6 @@ func (i *instance) close() {
 		i.log.Warn("close engine", "error", err)
 	}
 }
-
-// stopNow is the engine-level fence.
-func (i *instance) stopNow(ctx context.Context) error { return i.engine.Fence(ctx) }
 
 // adopt begins the management for a pair that the witness told of.
 func (i *instance) adopt(host, pair, name string, now hold.Instant) {
@@ -246,8 +259,7 @@ func (i *instance) carryOut(op operation, clock Clock) hold.EngineDone {
 		done.Engine, err = i.observe(op.ctx, clock)
 	}
 	if err != nil {
-		// Drivers put several attempts on several lines; a log line and a table cell are one.
-		done.Err = strings.Join(strings.Fields(err.Error()), " ")
+		done.Err = oneLine(err)
 		done.Foreign = errors.Is(err, engine.ErrForeign)
 		done.Cut = errors.Is(err, engine.ErrFenced) || errors.Is(err, fence.ErrEnded)
 		i.log.DebugContext(op.ctx, "database operation failed", "op", op.op.String(), "error", done.Err)
@@ -257,6 +269,9 @@ func (i *instance) carryOut(op operation, clock Clock) hold.EngineDone {
 		"took", clock().Sub(began).Round(time.Millisecond))
 	return done
 }
+
+// oneLine: drivers put several attempts on several lines; a log line and a table cell are one.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 func (i *instance) progress(p engine.Progress) {
 	text := p.Step
@@ -297,6 +312,7 @@ func convertState(st engine.State, began hold.Instant, step string) hold.Engine 
 		Empty: st.Data == engine.DataEmpty, Timeline: st.Position.Timeline, Position: st.Position.Offset,
 		MirrorAttached: st.Mirror.Attached, MirrorFlushed: st.Mirror.Flushed.Offset, Following: st.Following,
 		Promotable: st.Promotable && st.Data != engine.DataIncomplete, NotPromotable: st.NotPromotable, Step: step,
+		Replayed: st.Replayed.Offset,
 	}
 	switch st.Role {
 	case engine.RolePrimary:

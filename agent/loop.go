@@ -26,6 +26,7 @@ type (
 	witnessAnswer struct{ link.Answer }
 	nudge         struct{}
 	sessionState  struct{ link.SessionState }
+	namesChanged  struct{}
 	partnerAnswer struct {
 		partner string
 		seq     uint64
@@ -79,6 +80,7 @@ func (a *Agent) loop(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			a.log.InfoContext(ctx, "agent stops; databases are left as they are for its next start")
+			a.watchdog.Stop(context.WithoutCancel(ctx))
 			return nil
 		case <-ticker.C:
 			err = a.tick(ctx)
@@ -92,8 +94,11 @@ func (a *Agent) loop(ctx context.Context) error {
 			a.shutAll(ctx)
 			return err
 		}
-		a.sendDue(a.clock())
+		now := a.clock()
 		a.publish()
+		a.attend(now)
+		a.sendDue(now)
+		a.watchdog.Turn(ctx, time.Duration(now), func() string { return a.status.Load().line(now) })
 	}
 }
 
@@ -119,6 +124,10 @@ func (a *Agent) handle(ctx context.Context, ev event) error {
 		a.beat.now = true
 	case sessionState:
 		a.sessionChanged(ctx, e.SessionState)
+	case namesChanged:
+		for _, i := range a.instances {
+			a.guardKernel(ctx, i)
+		}
 	case partnerAnswer:
 		return a.partnerAnswered(ctx, e)
 	case partnerAsk:
@@ -155,6 +164,7 @@ func (a *Agent) step(ctx context.Context, i *instance, ev hold.Event) error {
 		i.observed(e.Engine)
 	case hold.Fenced:
 		a.metrics.fences.Inc()
+		i.endedBy = e.Why
 	}
 	if !i.managed {
 		return nil
@@ -166,6 +176,7 @@ func (a *Agent) step(ctx context.Context, i *instance, ev hold.Event) error {
 			return err
 		}
 	}
+	i.openForReads(a.clock(), a.config.Fence.MirrorReads)
 	return nil
 }
 
@@ -176,11 +187,13 @@ func (a *Agent) act(ctx context.Context, i *instance, action hold.Action) error 
 		if err := i.file.save(act.File); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnsafe, err)
 		}
+		a.guardKernel(ctx, i)
 	case hold.Renew:
 		if err := i.remember(ctx, act); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnsafe, err)
 		}
 		i.fence.Renew(act.Until, act.Endless)
+		i.open(act)
 	case hold.Fence:
 		a.shut(ctx, i, act.Why)
 	case hold.Do:
@@ -203,8 +216,27 @@ func (a *Agent) act(ctx context.Context, i *instance, action hold.Action) error 
 	return nil
 }
 
+// attend tells gates, hooks and partners what has changed for clients.
+func (a *Agent) attend(now hold.Instant) {
+	for _, i := range a.instances {
+		st := i.state.Status(now)
+		if !i.managed {
+			st = hold.Status{}
+		}
+		a.route(i, st, now)
+		a.runHooks(i, st)
+		if takes := i.takesClients(st); takes != i.took {
+			i.took = takes
+			a.beat.partners = true // clients wait at the partner's gate
+		}
+	}
+}
+
 func (a *Agent) shut(ctx context.Context, i *instance, why string) {
 	began := a.clock()
+	i.endedBy = why
+	i.closing.Store(true)
+	a.ending(i.name)
 	err := i.fence.Shut(context.WithoutCancel(ctx), why)
 	took := a.clock().Sub(began).Round(time.Millisecond)
 	a.metrics.fences.Inc()

@@ -1,15 +1,10 @@
 package agent
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http"
+	"slices"
+	"strings"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/witnessd/witnessd/agent/hold"
 )
@@ -18,18 +13,28 @@ import (
 const staleAfter = 2 * time.Second
 
 // snapshot is what the loop last published. Readers compare its instants with the clock themselves, so that a
-// stuck loop cannot keep an endpoint at 200 beyond the right.
+// stuck loop cannot keep an endpoint at 200 beyond the right. It is never changed once it is published.
 type snapshot struct {
 	at        hold.Instant
 	instances []instanceStatus
 	troubles  []string
 }
 
+// instanceStatus is what is shown of one instance.
 type instanceStatus struct {
 	name   string
 	status hold.Status
-	until  hold.Instant // end of the right, if it has one
-	fence  string
+	until  hold.Instant  // end of the right, if it has one
+	lease  time.Duration // of the pair's policy; 0: not heard yet
+	ending bool          // service is being ended
+
+	fence     string // level in force
+	fenceNote string // why no stronger one is
+	watchdog  bool
+	gate      string // where the instance's gate listens; empty: it has none
+
+	peer   hold.Engine  // what the partner's agent last said of its database
+	peerAt hold.Instant // when; 0: it has said nothing yet
 }
 
 // publish is called by the loop after every event.
@@ -37,175 +42,99 @@ func (a *Agent) publish() {
 	now := a.clock()
 	s := &snapshot{at: now, troubles: a.troubles()}
 	for _, i := range a.instances {
-		st := instanceStatus{name: i.name, fence: string(i.fence.Level())}
-		if i.managed {
-			st.status = i.state.Status(now)
-			st.until = now.Add(st.status.ServesFor)
-		} else {
-			st.status.Engine = i.lastSeen
-		}
-		s.instances = append(s.instances, st)
+		s.instances = append(s.instances, a.seen(i, now))
 	}
 	a.status.Store(s)
 }
 
-// serving is the answer for load balancers at this instant.
-func (st instanceStatus) serving(now hold.Instant) bool {
-	return st.status.Serving && (st.status.ServesFor < 0 || now < st.until)
+// seen is called by the loop.
+func (a *Agent) seen(i *instance, now hold.Instant) instanceStatus {
+	level, note := a.level(i)
+	st := instanceStatus{
+		name: i.name, fence: string(level), fenceNote: note, watchdog: a.watchdog.Limit() > 0,
+		gate: i.config.Gate.Listen, ending: i.closing.Load(), peer: i.peer.engine, peerAt: i.peer.at,
+	}
+	if !i.managed {
+		st.status.Engine = i.lastSeen
+		return st
+	}
+	st.status = i.state.Status(now)
+	st.until = now.Add(st.status.ServesFor)
+	st.lease = i.state.File.Timing.Lease
+	return st
 }
 
-func (a *Agent) serveHTTP(ctx context.Context) error {
-	if a.config.HTTP.Listen == "" {
-		return nil
+// ending is called by the loop before it ends service, which takes a moment: from here on no load balancer is
+// told to send clients. The next publish tells what has become of it.
+func (a *Agent) ending(instance string) {
+	last := a.status.Load()
+	if last == nil {
+		return
 	}
-	listener, err := a.opts.Listen(a.config.HTTP.Listen)
-	if err != nil {
-		return fmt.Errorf("listen for HTTP on %s: %w", a.config.HTTP.Listen, err)
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /primary", a.role(func(st instanceStatus, now hold.Instant) bool { return st.serving(now) }))
-	mux.HandleFunc("GET /mirror", a.role(func(st instanceStatus, _ hold.Instant) bool {
-		return st.status.Managed && !st.status.Primary && st.status.Following
-	}))
-	mux.HandleFunc("GET /health", a.role(func(st instanceStatus, now hold.Instant) bool {
-		return st.serving(now) || st.status.Managed && !st.status.Primary && st.status.Following
-	}))
-	metrics := promhttp.HandlerFor(a.reg, promhttp.HandlerOpts{})
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-		a.metrics.publish(a.status.Load(), a.clock())
-		metrics.ServeHTTP(w, r)
-	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 2 * time.Second, IdleTimeout: time.Minute}
-	a.background.Go(func() {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			a.report(ctx, "http", err)
+	next := *last
+	next.instances = slices.Clone(last.instances)
+	for k := range next.instances {
+		if next.instances[k].name == instance {
+			next.instances[k].ending = true
 		}
-	})
-	a.background.Go(func() {
-		<-ctx.Done()
-		_ = server.Close()
-	})
-	return nil
+	}
+	a.status.Store(&next)
 }
 
-// role answers 200 or 503 for one instance (?instance=NAME; may be left out if there is only one).
-func (a *Agent) role(is func(instanceStatus, hold.Instant) bool) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		snap, now := a.status.Load(), a.clock()
-		if snap == nil {
-			http.Error(w, "agent is starting", http.StatusServiceUnavailable)
-			return
-		}
-		st, bad := snap.pick(r.URL.Query().Get("instance"))
-		if bad != "" {
-			http.Error(w, bad, http.StatusNotFound)
-			return
-		}
-		code := http.StatusServiceUnavailable
-		if is(st, now) && snap.fresh(now) {
-			code = http.StatusOK
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(code)
-		_ = json.NewEncoder(w).Encode(st.page(now, snap))
-	}
-}
-
+// fresh says whether the loop turns.
 func (s *snapshot) fresh(now hold.Instant) bool { return now.Sub(s.at) <= staleAfter }
 
-func (s *snapshot) pick(name string) (instanceStatus, string) {
+// pick finds the instance that is asked about. With one instance there is no need to name it.
+func (s *snapshot) pick(name string) (st instanceStatus, bad string) {
 	if name == "" && len(s.instances) == 1 {
 		return s.instances[0], ""
 	}
+	var names []string
 	for _, st := range s.instances {
 		if st.name == name {
 			return st, ""
 		}
+		names = append(names, st.name)
 	}
-	return instanceStatus{}, fmt.Sprintf("no instance %q here; ask with ?instance=NAME", name)
+	return instanceStatus{}, fmt.Sprintf("no instance %q here; ask with ?instance=NAME or /NAME/primary for one of: %s",
+		name, strings.Join(names, ", "))
 }
 
-// page is what the role endpoints show beside their status code.
-type page struct {
-	Instance  string   `json:"instance"`
-	Pair      string   `json:"pair"`
-	Epoch     uint64   `json:"epoch"`
-	Primary   bool     `json:"recorded_primary"`
-	Serving   bool     `json:"serving"`
-	Following bool     `json:"following"`
-	Right     string   `json:"right"`
-	ServesFor string   `json:"serves_for"`
-	Role      string   `json:"database_role"`
-	Commits   string   `json:"commits"`
-	Operation string   `json:"operation"`
-	Fence     string   `json:"fence_level"`
-	Complaint string   `json:"complaint,omitempty"`
-	Troubles  []string `json:"troubles,omitempty"`
-	AgeMillis int64    `json:"age_ms"`
+// right is how long the right to serve lasts. Endless rights have no length.
+func (st instanceStatus) right(now hold.Instant) (left time.Duration, endless bool) {
+	if st.status.ServesFor < 0 {
+		return 0, true
+	}
+	return max(0, st.until.Sub(now)), false
 }
 
-func (st instanceStatus) page(now hold.Instant, snap *snapshot) page {
-	s := st.status
-	left := "no end"
-	if s.ServesFor >= 0 {
-		left = max(0, st.until.Sub(now)).Round(10 * time.Millisecond).String()
-	}
-	return page{
-		Instance: st.name, Pair: s.Name, Epoch: uint64(s.Epoch), Primary: s.Primary, Serving: st.serving(now),
-		Following: s.Following, Right: s.Right.String(), ServesFor: left, Role: s.Engine.Role.String(),
-		Commits: s.Engine.Commits.String(), Operation: s.Op.String(), Fence: st.fence, Complaint: s.Complaint,
-		Troubles: snap.troubles, AgeMillis: now.Sub(snap.at).Milliseconds(),
-	}
-}
-
-// metrics are what Prometheus scrapes from this agent.
-type metrics struct {
-	heartbeats prometheus.Counter
-	answers    prometheus.Counter
-	fences     prometheus.Counter
-	roundTrip  prometheus.Histogram
-	serving    *prometheus.GaugeVec
-	epoch      *prometheus.GaugeVec
-	following  *prometheus.GaugeVec
-}
-
-func newMetrics(reg *prometheus.Registry) *metrics {
-	m := &metrics{
-		heartbeats: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "witness_agent_heartbeats_total", Help: "Heartbeats sent to the witness."}),
-		answers: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "witness_agent_answers_total", Help: "Heartbeats that the witness answered."}),
-		fences: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "witness_agent_fences_total", Help: "Times that this agent ended service."}),
-		roundTrip: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "witness_agent_answer_seconds", Help: "Time from sending a heartbeat to its answer.",
-			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 3}}),
-		serving: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "witness_agent_serving", Help: "1 if clients may write here as primary."}, []string{"instance"}),
-		epoch: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "witness_agent_epoch", Help: "Highest epoch heard."}, []string{"instance"}),
-		following: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "witness_agent_following", Help: "1 if the mirror receives changes."}, []string{"instance"}),
-	}
-	reg.MustRegister(m.heartbeats, m.answers, m.fences, m.roundTrip, m.serving, m.epoch, m.following)
-	return m
-}
-
-// publish is called by each scrape, and like the endpoints does not believe a stuck loop.
-func (m *metrics) publish(s *snapshot, now hold.Instant) {
-	if s == nil {
-		return
-	}
+// line tells a person in one line what this agent does, for systemd's status.
+func (s *snapshot) line(now hold.Instant) string {
+	var parts []string
 	for _, st := range s.instances {
-		m.serving.WithLabelValues(st.name).Set(flag(st.serving(now) && s.fresh(now)))
-		m.epoch.WithLabelValues(st.name).Set(float64(st.status.Epoch))
-		m.following.WithLabelValues(st.name).Set(flag(st.status.Following))
+		parts = append(parts, st.line(now))
 	}
+	return strings.Join(parts, "; ")
 }
 
-func flag(b bool) float64 {
-	if b {
-		return 1
+func (st instanceStatus) line(now hold.Instant) string {
+	name := st.status.Name
+	if name == "" {
+		return "instance " + st.name + ": in no pair"
 	}
-	return 0
+	switch {
+	case st.serving(now):
+		left, endless := st.right(now)
+		lasts := fmt.Sprintf("serves for %.1f s", left.Seconds())
+		if endless {
+			lasts = "serves without end"
+		}
+		return fmt.Sprintf("%s: primary, %s, fence %s", name, lasts, st.fence)
+	case st.follows():
+		return name + ": mirror, follows"
+	case st.status.Primary:
+		return name + ": recorded as primary, does not serve"
+	default:
+		return name + ": mirror, does not follow"
+	}
 }

@@ -37,6 +37,8 @@ type world struct {
 
 	nodes []*fakeNode
 	pairs []*witnessv1.PairAnswer // the records; instance and partner are filled in by host
+	// procedure is under way for every pair; nil: none is.
+	procedure *witnessv1.Procedure
 }
 
 func newWorld(t *testing.T, nodes int) *world {
@@ -155,7 +157,7 @@ func (n *fakeNode) answer(host string, hb *witnessv1.Heartbeat) *witnessv1.Answe
 			Pair: r.GetPair(), Name: r.GetPair(), Instance: r.GetInstance(), Stage: witnessv1.Stage_STAGE_READY,
 			Revision: r.GetRevision(), Epoch: r.GetEpoch(), Primary: r.GetPrimary(), Mirror: r.GetMirror(),
 			Right: r.GetRight(), Mode: r.GetMode(), Policy: policy(),
-			LongestLease: durationpb.New(3 * time.Second), Partner: partnerOf(host),
+			LongestLease: durationpb.New(3 * time.Second), Partner: partnerOf(host), Procedure: n.w.procedure,
 		})
 		if !n.noLease && r.GetPrimary() == host {
 			a.Pairs[len(a.Pairs)-1].Lease = durationpb.New(3 * time.Second)
@@ -208,6 +210,8 @@ type fakeDB struct {
 	exits    chan engine.Exit
 	onLook   func() // called with mu held
 	onFollow func(ctx context.Context) error
+	// onHandOver is called before the database is stopped.
+	onHandOver func()
 }
 
 func newDB() *fakeDB {
@@ -271,6 +275,9 @@ func (d *fakeDB) ReleaseCommits(context.Context) error {
 	return d.run("alone", engine.RolePrimary, engine.CommitsAlone)
 }
 func (d *fakeDB) HandOver(context.Context, engine.Peer) (engine.Handover, error) {
+	if d.onHandOver != nil {
+		d.onHandOver()
+	}
 	return engine.Handover{MirrorHasEverything: true}, d.halt("hand over")
 }
 func (d *fakeDB) Stop(context.Context) error  { return d.halt("stop") }
@@ -331,6 +338,7 @@ func (w *world) host(name string) *testHost {
 func (h *testHost) start() {
 	h.w.t.Helper()
 	c := DefaultConfig()
+	c.Fence = Fence{} // in virtual time there is no kernel
 	c.Host, c.StateDir, c.RunDir, c.HTTP.Listen = h.name, h.state, h.run, ""
 	c.Link = Listen{Listen: h.name + ":7412", Advertise: h.name + ":7412"}
 	c.Instances = []Instance{{Name: "main"}}

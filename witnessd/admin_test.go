@@ -107,7 +107,7 @@ func (c calls) read() {
 	}
 	why, err := c.admin.ExplainPair(c.ctx, &witnessv1.ExplainPairRequest{Pair: "sales"})
 	c.must(err, "explain")
-	if v := why.GetVerdicts(); len(v) != 2 || v[0].GetOk() || !v[0].GetReady() || !v[1].GetOk() ||
+	if v := why.GetVerdicts(); len(v) != 3 || v[0].GetOk() || !v[0].GetReady() || !v[1].GetOk() ||
 		len(v[0].GetPreconditions()) < 5 || v[0].GetQuestion() == "" {
 		c.t.Errorf("explain: %v", v)
 	}

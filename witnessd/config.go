@@ -2,6 +2,7 @@ package witnessd
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/witnessd/witnessd/raftstore"
+	"github.com/witnessd/witnessd/witnessd/webhook"
 )
 
 // Config is the configuration file of a node. deploy/config/witnessd.yaml explains every key.
@@ -26,7 +28,9 @@ type Config struct {
 	API     Listen       `yaml:"api"`
 	HTTP    HTTP         `yaml:"http"`
 	Fencing Fencing      `yaml:"fencing"`
-	Log     Log          `yaml:"log"`
+	// Webhooks are the same in each node's file: whichever leads calls them.
+	Webhooks []Webhook `yaml:"webhooks"`
+	Log      Log       `yaml:"log"`
 }
 
 // NodeConfig names one of the first nodes.
@@ -58,6 +62,16 @@ type HTTP struct {
 type Fencing struct {
 	Command []string      `yaml:"command"`
 	Timeout time.Duration `yaml:"timeout"`
+}
+
+// Webhook is called over HTTP with what happens to pairs, see package webhook.
+type Webhook struct {
+	Name       string        `yaml:"name"`
+	URL        string        `yaml:"url"`
+	SecretFile string        `yaml:"secret_file"`
+	Events     []string      `yaml:"events"`
+	Pairs      []string      `yaml:"pairs"`
+	Timeout    time.Duration `yaml:"timeout"`
 }
 
 // Log is how the node logs.
@@ -102,7 +116,7 @@ func ParseConfig(raw []byte) (Config, error) {
 	if err != nil {
 		text := yaml.FormatError(err, false, true)
 		if strings.HasPrefix(text, "time: ") {
-			text = "fencing.timeout: " + text // the only duration, and the decoder does not say where
+			text = "fencing.timeout or webhooks.timeout: " + text // the only durations; the decoder does not say where
 		}
 		if strings.Contains(text, "time.Duration") || strings.Contains(text, ": time: ") {
 			text += "\nwrite a duration with its unit, such as 30s"
@@ -110,6 +124,7 @@ func ParseConfig(raw []byte) (Config, error) {
 		return Config{}, errors.New(text)
 	}
 	c.advertise()
+	c.completeWebhooks()
 	if bad := c.Validate(); len(bad) > 0 {
 		return Config{}, errors.New(strings.Join(bad, "; "))
 	}
@@ -124,6 +139,23 @@ func (c *Config) advertise() {
 	}
 	if i >= 0 && c.API.Advertise == "" {
 		c.API.Advertise = c.Nodes[i].API
+	}
+}
+
+// completeWebhooks gives each its defaults; an empty list and none mean the same.
+func (c *Config) completeWebhooks() {
+	if len(c.Webhooks) == 0 {
+		c.Webhooks = nil
+	}
+	for i := range c.Webhooks {
+		h := &c.Webhooks[i]
+		h.Timeout = cmp.Or(h.Timeout, webhook.DefaultTimeout)
+		if len(h.Events) == 0 {
+			h.Events = nil
+		}
+		if len(h.Pairs) == 0 {
+			h.Pairs = nil
+		}
 	}
 }
 
@@ -161,7 +193,20 @@ func (c Config) Validate() []string {
 	check(slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level),
 		"log.level (%q) must be debug, info, warn or error", c.Log.Level)
 	check(slices.Contains([]string{"text", "json"}, c.Log.Format), "log.format (%q) must be text or json", c.Log.Format)
-	return append(bad, c.validateNodes()...)
+	return append(append(bad, c.validateNodes()...), c.validateWebhooks()...)
+}
+
+func (c Config) validateWebhooks() []string {
+	var bad []string
+	seen := map[string]bool{}
+	for _, h := range c.Webhooks {
+		bad = append(bad, webhook.Hook(h).Validate()...)
+		if seen[h.Name] {
+			bad = append(bad, fmt.Sprintf("webhooks: name %s is given twice", h.Name))
+		}
+		seen[h.Name] = true
+	}
+	return bad
 }
 
 func (c Config) validateNodes() []string {

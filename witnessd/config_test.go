@@ -3,8 +3,10 @@ package witnessd_test
 import (
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/witnessd/witnessd/witnessd"
 )
@@ -97,6 +99,11 @@ func TestConfigRefusals(t *testing.T) {
 			"api.advertise (\":7401\") must be host:port"},
 		{"profile", replace("profile: local", "profile: moon"), "raft.profile (\"moon\") must be local or wide"},
 		{"fencing", replace("timeout: 30s", "timeout: 2m"), "fencing.timeout (2m0s) must be between 1s and 1m"},
+		{"webhook", replace("webhooks: []", "webhooks: [{name: a b, events: [BOOM], pairs: [\"x y\"], timeout: 2h}]"),
+			"webhook \"a b\": name must be up to 63 letters"},
+		{"webhook twice", replace("webhooks: []", "webhooks: [{name: a, url: \"https://x\", secret_file: /s}, "+
+			"{name: a, url: \"https://x\", secret_file: /s}]"), "webhooks: name a is given twice"},
+		{"webhook's time without a unit", replace("webhooks: []", "webhooks: [{name: a, timeout: 5}]"), "with its unit"},
 		{"log level", replace("level: info", "level: loud"), "log.level (\"loud\") must be"},
 		{"nothing", "", "nodes must list the first nodes"},
 	}
@@ -120,6 +127,37 @@ api: {advertise: "w4:7401"}
 `))
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// TestConfigWebhook: what a webhook leaves out, and that the commented example is one.
+func TestConfigWebhook(t *testing.T) {
+	raw, err := os.ReadFile(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(raw), "\n")
+	first := slices.IndexFunc(lines, func(s string) bool { return strings.HasPrefix(s, "#   - name: pager") })
+	last := slices.Index(lines, "webhooks: []")
+	var shown string
+	for _, line := range lines[first:last] {
+		shown += strings.TrimPrefix(line, "#") + "\n"
+	}
+	c, err := witnessd.ParseConfig([]byte(strings.Replace(string(raw), "webhooks: []", "webhooks:\n"+shown+
+		"   - {name: rest, url: \"https://x\", secret_file: /s}", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []witnessd.Webhook{
+		{
+			Name: "pager", URL: "https://pager.example/witness", SecretFile: "/etc/witnessd/pager.secret",
+			Events: []string{"PROMOTED", "EXPOSED", "PROCEDURE_FAILED", "HOOK_FAILED"}, Pairs: []string{"payroll-*", "sales"},
+			Timeout: 5 * time.Second,
+		},
+		{Name: "rest", URL: "https://x", SecretFile: "/s", Timeout: 5 * time.Second},
+	}
+	if !reflect.DeepEqual(c.Webhooks, want) {
+		t.Errorf("got %+v\nwant %+v", c.Webhooks, want)
 	}
 }
 

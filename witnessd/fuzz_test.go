@@ -14,7 +14,7 @@ import (
 )
 
 // position is how an error of the decoder says where: by line and column, or by the key.
-var position = regexp.MustCompile(`\[\d+:\d+\]|^fencing\.timeout: `)
+var position = regexp.MustCompile(`\[\d+:\d+\]|^fencing\.timeout or webhooks\.timeout: `)
 
 // FuzzConfig reads any text as a node's configuration. What is refused says where or what in words; what is taken
 // can be printed and read again as the same, and no duration in it can break what rests on it.
@@ -29,6 +29,8 @@ func FuzzConfig(f *testing.F) {
 		"", "fencing: {command: [fence], timeout: 1m}\n", "fencing: {timeout: -1s}\n", "fencing: {timeout: 9999999h}\n",
 		"colour: red\n", "node: n2\n", "raft: {profile: wide}\nlog: {level: debug, format: json}\n", "join: maybe\n",
 		"http: [", "nodes: *x\n", "a: &a [*a]\n", "http: {listen: ''}\n", "\t", "node: !!binary x\n", "? x\n: y\n",
+		"webhooks: [{name: w, url: 'https://x', secret_file: /s, events: [ARMED], pairs: ['p*'], timeout: 2s}]\n",
+		"webhooks: [{timeout: 1x}]\n", "webhooks: [{name: w, url: ':', events: [X], pairs: ['']}]\n", "webhooks: {}\n",
 	} {
 		f.Add([]byte(one + more))
 	}

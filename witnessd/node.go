@@ -19,6 +19,7 @@ import (
 	"github.com/witnessd/witnessd/witnessd/ledger"
 	"github.com/witnessd/witnessd/witnessd/pair"
 	"github.com/witnessd/witnessd/witnessd/rpc"
+	"github.com/witnessd/witnessd/witnessd/webhook"
 )
 
 // Options replace what a node takes from the machine it runs on. All are optional.
@@ -36,6 +37,9 @@ type Options struct {
 	DialAPI func(ctx context.Context, address string) (net.Conn, error)
 	// Credentials is where transport security will come in; until then everything is in the clear.
 	Credentials rpc.Credentials
+
+	// Webhooks makes the calls of webhooks; nil: over the machine's network.
+	Webhooks http.RoundTripper
 
 	// The disk and the clocks.
 	Stores *raftstore.Stores
@@ -73,6 +77,7 @@ type Node struct {
 	store    *raftstore.Store
 	arbiter  *arbiter.Arbiter
 	journal  *journal.Journal
+	webhooks *webhook.Sender
 	rpc      *rpc.Server
 	registry *prometheus.Registry
 
@@ -148,12 +153,30 @@ func (n *Node) open(o Options) (err error) {
 		Log: arbiterLog{n.store}, Ledger: n.ledger, Clock: o.Clock, Wall: o.Wall, NewID: newID,
 		Fence: n.config.Fencing.fence(n.log), Observer: metrics, Logger: n.log,
 	})
+	if n.webhooks, err = n.newWebhooks(o); err != nil {
+		return errors.Join(err, n.store.Close())
+	}
 	n.rpc = rpc.New(rpc.Options{
 		Node: n.config.Node, Version: o.Version, Court: court{n.arbiter}, Group: group{n}, Ledger: n.ledger,
 		Known: n.config.known(), Dial: o.DialAPI, Credentials: o.Credentials,
 		Wall: o.Wall, Uptime: stopwatch(), Log: n.log,
 	})
 	return metrics.register(n)
+}
+
+func (n *Node) newWebhooks(o Options) (*webhook.Sender, error) {
+	var hooks []webhook.Hook
+	for _, h := range n.config.Webhooks {
+		hooks = append(hooks, webhook.Hook(h))
+	}
+	return webhook.New(webhook.Options{
+		Hooks: hooks, Ledger: n.ledger, Transport: o.Webhooks, Registry: n.registry, Log: n.log,
+		Propose: func(ctx context.Context, entry []byte) error {
+			_, err := n.store.Propose(ctx, entry)
+			return err
+		},
+		Now: func() time.Time { return time.UnixMilli(o.Wall()) },
+	})
 }
 
 // known are the nodes by the configuration.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/witnessd/witnessd/raftstore"
 	"github.com/witnessd/witnessd/witnessd/ledger"
@@ -19,7 +21,11 @@ func (n *Node) lead(ctx context.Context, term uint64) {
 	defer stop()
 	changes := n.ledger.Watch(beside) // before anything can be decided
 	parts.Go(func() { n.record(beside, changes) })
-	parts.Go(func() { n.registerNodes(beside) })
+	parts.Go(func() {
+		n.registerNodes(beside)
+		n.raise(beside)
+	})
+	parts.Go(func() { n.webhooks.Run(beside) })
 	err := n.arbiter.Serve(ctx, pair.Term(term))
 	if err == nil || ctx.Err() != nil {
 		return
@@ -54,6 +60,37 @@ func (n *Node) registerNodes(ctx context.Context) {
 				n.log.WarnContext(ctx, "node not registered", "node", want.ID, "error", err)
 			}
 			return
+		}
+	}
+}
+
+const (
+	// raiseAgain is how soon a leader asks again what the other nodes read.
+	raiseAgain = 2 * time.Second
+	// raiseLate is after how many questions it is worth a line of the log: nodes may still be starting.
+	raiseLate = 5
+)
+
+// raise lets the log hold what this release has added to it, as soon as every node has said that it reads that:
+// a node that does not would stop. Once that is in the log nobody is asked again.
+func (n *Node) raise(ctx context.Context) {
+	for asked := 1; n.ledger.Level() < ledger.Level; asked++ {
+		silent := n.rpc.NotReading(ctx, ledger.Level)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case len(silent) == 0:
+			if _, err := n.store.Propose(ctx, ledger.EncodeRaise(ledger.Level)); err == nil {
+				n.log.InfoContext(ctx, "every node reads the log's new entries", "log_level", ledger.Level)
+				return
+			}
+		case asked == raiseLate && len(n.config.Webhooks) > 0:
+			n.log.WarnContext(ctx, "webhooks wait: not every node is up and of a release that knows them",
+				"nodes", strings.Join(silent, ", "))
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(raiseAgain):
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"slices"
 	"sync"
@@ -34,6 +35,9 @@ type world struct {
 	nodes map[string]*running
 	conns map[string]*grpc.ClientConn
 	start time.Time
+
+	hooks     []witnessd.Webhook // in every node's configuration
+	receivers http.RoundTripper
 }
 
 type running struct {
@@ -41,8 +45,12 @@ type running struct {
 	done chan error
 }
 
-func newWorld(t *testing.T, ids ...string) *world {
+func newWorld(t *testing.T, ids ...string) *world { return newWorldWith(t, nil, nil, ids...) }
+
+// newWorldWith has webhooks, and who receives them.
+func newWorldWith(t *testing.T, hooks []witnessd.Webhook, receivers http.RoundTripper, ids ...string) *world {
 	w := &world{
+		hooks: hooks, receivers: receivers,
 		t: t, net: raftstoretest.NewNetwork(), ids: ids, start: time.Now(),
 		disks: make(map[string]*raftstoretest.Disk), nodes: make(map[string]*running),
 		conns: make(map[string]*grpc.ClientConn),
@@ -66,7 +74,7 @@ func newWorld(t *testing.T, ids ...string) *world {
 
 func (w *world) config(id string) witnessd.Config {
 	c := witnessd.DefaultConfig()
-	c.Node = id
+	c.Node, c.Webhooks = id, w.hooks
 	c.Raft.Advertise, c.API.Advertise = id+":7400", id+":7401"
 	for _, other := range w.ids {
 		c.Nodes = append(c.Nodes, witnessd.NodeConfig{ID: other, Raft: other + ":7400", API: other + ":7401"})
@@ -86,7 +94,7 @@ func (w *world) run(id string, c witnessd.Config) {
 		w.t.Fatal(err)
 	}
 	o := witnessd.Options{
-		Log: testLog(id), Version: "test", Stream: stream, API: api, DialAPI: host.Dial,
+		Log: testLog(id), Version: "test", Stream: stream, API: api, DialAPI: host.Dial, Webhooks: w.receivers,
 		Clock: func() pair.Instant { return pair.Instant(time.Since(w.start)) },
 	}
 	if disk := w.disks[id]; disk != nil {
@@ -366,7 +374,7 @@ func (h *host) beat() *witnessv1.Heartbeat {
 			ReleasedEverything: h.said.GetReleasedEverything(), AskLease: h.said.GetAskLease(),
 			Request: h.said.GetRequest(), RequestRevision: h.said.GetRequestRevision(),
 			Promise: h.said.GetPromise(), Serving: h.said.GetServing(), Unmanaged: h.said.GetUnmanaged(),
-			FenceLevel: h.said.GetFenceLevel(), Engine: h.said.GetEngine(),
+			FenceLevel: h.said.GetFenceLevel(), Engine: h.said.GetEngine(), Hooks: h.said.GetHooks(),
 		}},
 	}
 }

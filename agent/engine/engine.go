@@ -100,6 +100,8 @@ type State struct {
 	// Position is, on a primary, the end of what its own disk holds; on a mirror, the end of what it
 	// has received and has on disk.
 	Position Position
+	// Replayed is, on a mirror, the part of Position that a client that reads there can see.
+	Replayed Position
 	Commits  Commits
 	Mirror   MirrorSeen // meaningful on a primary
 	// Following is true on a mirror that receives changes from its upstream right now.

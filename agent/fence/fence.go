@@ -20,8 +20,15 @@ import (
 // Level names how service is ended, from the strongest to the weakest that an agent has.
 type Level string
 
-// LevelEngine stops the database process from within the agent's process.
-const LevelEngine Level = "engine"
+// The levels beside [LevelKernel], from the strongest to the weakest.
+const (
+	// LevelGate: clients have no other way than through the agent's gate, which is closed when the agent is dead.
+	LevelGate Level = "gate"
+	// LevelWatchdog: what watches over the agent ends it when it hangs, and then the database.
+	LevelWatchdog Level = "watchdog"
+	// LevelEngine stops the database process from within the agent's process.
+	LevelEngine Level = "engine"
+)
 
 // Fence ends service when the right ends.
 type Fence interface {

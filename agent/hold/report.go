@@ -61,15 +61,17 @@ type Status struct {
 	Epoch      Epoch
 	Primary    bool // this host is the recorded primary, as far as it has heard
 	Serving    bool
-	Following  bool
-	Right      Right
-	Trusted    bool // sole and acted on as sole
-	Heard      bool // the witness has answered this start
-	Refused    string
-	ServesFor  time.Duration
-	Complaint  string
-	Op         Op
-	Engine     Engine
+	// HandingOver: the epoch is being given back. Clients that write may finish, and new ones had better not come.
+	HandingOver bool
+	Following   bool
+	Right       Right
+	Trusted     bool // sole and acted on as sole
+	Heard       bool // the witness has answered this start
+	Refused     string
+	ServesFor   time.Duration
+	Complaint   string
+	Op          Op
+	Engine      Engine
 }
 
 // Status says what is so at now.
@@ -77,8 +79,8 @@ func (s State) Status(now Instant) Status {
 	r := s.Report(now)
 	return Status{
 		Pair: s.File.Pair, Name: s.File.Name, Managed: s.Known && s.File.Epoch > 0, Epoch: s.File.Epoch,
-		Primary: s.primary(), Serving: r.Serving, Following: s.engine.Following, Right: s.right,
-		Trusted: s.trustedSole(), Heard: s.heard, Refused: s.refused, ServesFor: r.ServesFor,
+		Primary: s.primary(), Serving: r.Serving, HandingOver: s.release.begun, Following: s.engine.Following,
+		Right: s.right, Trusted: s.trustedSole(), Heard: s.heard, Refused: s.refused, ServesFor: r.ServesFor,
 		Complaint: s.complaint, Op: s.op, Engine: s.engine,
 	}
 }

@@ -175,6 +175,7 @@ type Engine struct {
 	Promotable     bool
 	NotPromotable  string
 	Step           string
+	Replayed       uint64 // mirror: what reading clients can see of Position; hold decides nothing by it
 }
 
 // Says is what two agents of a pair tell each other (one message of the partner link).
@@ -191,4 +192,6 @@ type Says struct {
 	Refused            string        // response: why not
 	ReleaseAsked       Epoch         // an operator asks the primary to release this epoch
 	Engine             Engine
+	GateAddress        string // for the partner's gate; hold decides nothing by it
+	Serving            bool   // for the partner's gate; hold decides nothing by it
 }

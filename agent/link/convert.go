@@ -46,9 +46,23 @@ func pairReport(p PairReport) *witnessv1.PairReport {
 		Unmanaged:                 p.Unmanaged,
 		OtherRight:                p.OtherRight,
 		FenceLevel:                utf(p.FenceLevel),
+		FenceNote:                 text(p.FenceNote),
+		Watchdog:                  p.Watchdog,
+		Hooks:                     hookResults(p.Hooks),
 		Complaint:                 text(p.Complaint),
 		Engine:                    engineState(p.Engine),
 	}
+}
+
+func hookResults(list []HookResult) []*witnessv1.HookResult {
+	out := make([]*witnessv1.HookResult, len(list))
+	for i, h := range list {
+		out[i] = &witnessv1.HookResult{
+			Sequence: h.Sequence, Event: utf(h.Event), Epoch: uint64(h.Epoch), Command: text(h.Command), Ok: h.OK,
+			Detail: text(h.Detail), Took: duration(h.Took),
+		}
+	}
+	return out
 }
 
 func member(m Member) *witnessv1.Member {
@@ -98,7 +112,9 @@ func pairAnswer(m *witnessv1.PairAnswer, term uint64) (PairAnswer, error) {
 	if err := checkPairNames(m); err != nil {
 		return PairAnswer{}, err
 	}
-	a := PairAnswer{Pair: m.GetPair(), Name: m.GetName(), Instance: m.GetInstance(), Mute: true}
+	a := PairAnswer{
+		Pair: m.GetPair(), Name: m.GetName(), Instance: m.GetInstance(), Mute: true, HooksRecorded: m.GetHooksRecorded(),
+	}
 	a.Says = hold.WitnessSays{Term: term, Name: m.GetName(), Refused: text(m.GetRefused())}
 	if m.GetMute() {
 		return a, nil
@@ -258,6 +274,8 @@ func partnerSays(list []hold.Says) []*witnessv1.PartnerSays {
 			Refused:            text(s.Refused),
 			ReleaseAsked:       uint64(s.ReleaseAsked),
 			Engine:             engineState(s.Engine),
+			GateAddress:        utf(s.GateAddress),
+			Serving:            s.Serving,
 		}
 	}
 	return out
@@ -279,9 +297,19 @@ func saysOf(list []*witnessv1.PartnerSays) []hold.Says {
 			Refused:            text(m.GetRefused()),
 			ReleaseAsked:       hold.Epoch(m.GetReleaseAsked()),
 			Engine:             engineOf(m.GetEngine()),
+			GateAddress:        address(m.GetGateAddress()),
+			Serving:            m.GetServing(),
 		}
 	}
 	return out
+}
+
+// address leaves out what nobody could connect to. A partner's odd gate is no reason to lose its leases.
+func address(s string) string {
+	if len(s) > maxAddress {
+		return ""
+	}
+	return s
 }
 
 // engineState leaves out what means something on its own host only: when the look began, which run it was of,
@@ -300,6 +328,7 @@ func engineState(e hold.Engine) *witnessv1.EngineState {
 		Promotable:     e.Promotable,
 		NotPromotable:  text(e.NotPromotable),
 		Step:           text(e.Step),
+		Replayed:       e.Replayed,
 	}
 }
 
@@ -317,6 +346,7 @@ func engineOf(m *witnessv1.EngineState) hold.Engine {
 		Promotable:     m.GetPromotable(),
 		NotPromotable:  text(m.GetNotPromotable()),
 		Step:           text(m.GetStep()),
+		Replayed:       m.GetReplayed(),
 	}
 }
 

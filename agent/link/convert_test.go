@@ -259,6 +259,7 @@ func TestSaysThereAndBack(t *testing.T) {
 			Following: rapid.Bool().Draw(t, "following"), Promotable: rapid.Bool().Draw(t, "promotable"),
 			NotPromotable: rapid.StringN(0, -1, maxText).Draw(t, "why not"),
 			Step:          rapid.StringN(0, -1, maxText).Draw(t, "step"),
+			Replayed:      rapid.Uint64().Draw(t, "replayed"),
 		}
 	})
 	says := rapid.Custom(func(t *rapid.T) hold.Says {
@@ -270,6 +271,7 @@ func TestSaysThereAndBack(t *testing.T) {
 			ReleasedEverything: rapid.Bool().Draw(t, "everything"), AskLease: rapid.Bool().Draw(t, "ask"),
 			Lease: length.Draw(t, "lease"), Refused: rapid.StringN(0, -1, maxText).Draw(t, "refused"),
 			ReleaseAsked: hold.Epoch(rapid.Uint64().Draw(t, "release asked")), Engine: engine.Draw(t, "engine"),
+			GateAddress: rapid.StringN(0, -1, maxAddress).Draw(t, "gate"), Serving: rapid.Bool().Draw(t, "serving"),
 		}
 	})
 	rapid.Check(t, func(t *rapid.T) {

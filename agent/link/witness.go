@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/witnessd/witnessd/agent/hold"
 	witnessv1 "github.com/witnessd/witnessd/proto/gen/witness/v1"
@@ -50,6 +51,21 @@ type PairReport struct {
 	Member     Member
 	OtherRight bool   // a right or a promise is outstanding under another pair id (rule R16)
 	FenceLevel string // the strongest in force
+	FenceNote  string // why no stronger one is, with what to do
+	Watchdog   bool   // ends the agent, or the host, when the agent hangs
+	// Hooks ended, and the witness has not confirmed them; oldest first. The caller keeps them few.
+	Hooks []HookResult
+}
+
+// HookResult is how one command that ran on a change of role ended.
+type HookResult struct {
+	Sequence uint64 // rises with every hook of this start of the agent
+	Event    string // primary, mirror, fenced
+	Epoch    hold.Epoch
+	Command  string // its first word
+	OK       bool   // exit status 0 within its time limit
+	Detail   string // how it ended, and the end of what it printed
+	Took     time.Duration
 }
 
 // Member is what an agent announces of itself and of one instance.
@@ -79,6 +95,9 @@ type PairAnswer struct {
 	Mute bool
 	// Says leaves Sent zero: when the heartbeat was sent only its sender knows (rule R1).
 	Says hold.WitnessSays
+	// HooksRecorded: hooks of this start of the agent up to this sequence need not be reported again. It holds for
+	// a mute answer too.
+	HooksRecorded uint64
 }
 
 // Answer answers one heartbeat. The same heartbeat may be answered over several nodes.

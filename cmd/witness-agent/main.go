@@ -58,6 +58,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(runCommand(), configCommand(), versionCommand())
+	cmd.AddCommand(runCommand(), doctorCommand(), fenceCommand(), configCommand(), versionCommand())
 	return cmd
 }

@@ -1,8 +1,12 @@
 // Command e2e measures what the product promises on real databases: it runs each fault many times against a
 // pair that is written to all the time, checks every acknowledged row afterwards, and prints one table.
 //
+// There are three sets of faults. "base" is about hosts and nodes that end, on loopback. "fence" is about agents
+// and hosts that are stopped, cut off or go on later, with each host in a network namespace and clients at every
+// place from which they could reach an old primary. "gate" is about clients that connect through the agents' gates.
+//
 // It exits with 1 if a row was lost, if two hosts acknowledged writes at the same time, if a pair did not arm
-// again by itself, or if a median is above its limit.
+// again by itself, if a median is above its limit, or if another promise of a row did not hold.
 package main
 
 import (
@@ -26,13 +30,44 @@ func main() {
 	defer stop()
 	runs := flag.Int("runs", 10, "runs of each fault")
 	engine := flag.String("engine", "postgres", "demo or postgres")
+	set := flag.String("set", "base", "base, fence or gate")
 	only := flag.String("only", "", "comma list of faults; empty: all")
 	out := flag.String("table", "", "write the table as Markdown to this file too")
+	programs := flag.String("programs", "", "directory of the programs to run; empty: those of this module are built")
 	keep := flag.Bool("keep", false, "leave logs and data behind")
 	flag.Parse()
-	if err := measure(ctx, *engine, *runs, *only, *out, *keep); err != nil {
+	if err := runSet(ctx, *set, choice{*engine, *runs, *only, *out, *programs, *keep}); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		os.Exit(1) //nolint:gocritic // nothing is left to be undone
+	}
+}
+
+// choice is what the command line says.
+type choice struct {
+	engine string
+	runs   int
+	only   string // comma list of faults; empty: all
+	table  string // file; empty: none
+
+	programs string // directory; empty: built
+	keep     bool
+}
+
+// takes says whether the fault with that flag is to be run.
+func (c choice) takes(name string) bool {
+	return c.only == "" || slices.Contains(strings.Split(c.only, ","), name)
+}
+
+func runSet(ctx context.Context, set string, c choice) error {
+	switch set {
+	case "base":
+		return measure(ctx, c)
+	case "fence":
+		return measurePlaces(ctx, c, fenceRows(), fleet.Options{})
+	case "gate":
+		return measurePlaces(ctx, c, gateRows(), fleet.Options{Gates: true})
+	default:
+		return fmt.Errorf("set %q must be base, fence or gate", set)
 	}
 }
 
@@ -127,8 +162,10 @@ func faults() []fault {
 	}
 }
 
-func measure(ctx context.Context, engine string, runs int, only, out string, keep bool) error {
-	f, err := fleet.Start(ctx, fleet.Options{Engine: engine, Pairs: []string{"payroll"}, Log: os.Stdout, Keep: keep})
+func measure(ctx context.Context, c choice) error {
+	f, err := fleet.Start(ctx, fleet.Options{
+		Engine: c.engine, Pairs: []string{"payroll"}, Log: os.Stdout, Keep: c.keep, Programs: c.programs,
+	})
 	if err != nil {
 		return err
 	}
@@ -140,24 +177,24 @@ func measure(ctx context.Context, engine string, runs int, only, out string, kee
 	fmt.Printf("armed %v after the programs were started\n", took.Round(100*time.Millisecond))
 	var rows []row
 	for _, ft := range faults() {
-		if only != "" && !slices.Contains(strings.Split(only, ","), ft.flag) {
+		if !c.takes(ft.flag) {
 			continue
 		}
 		r := row{fault: ft}
-		for n := range runs {
+		for n := range c.runs {
 			res, err := once(ctx, f, ft)
 			if err != nil {
 				return explain(f, fmt.Errorf("%s, run %d: %w", ft.name, n+1, err))
 			}
-			fmt.Printf("%-50s %2d/%d  gap %6d ms  lost %d  overlap %d  armed again after %.1f s\n", ft.name, n+1, runs,
+			fmt.Printf("%-50s %2d/%d  gap %6d ms  lost %d  overlap %d  armed again after %.1f s\n", ft.name, n+1, c.runs,
 				res.gap.Milliseconds(), res.lost, res.overlap, res.armedAfter.Seconds())
 			r.results = append(r.results, res)
 		}
 		rows = append(rows, r)
 	}
-	printTable(os.Stdout, engine, rows)
-	if out != "" {
-		if err := writeTable(out, engine, rows); err != nil {
+	printTable(os.Stdout, c.engine, rows)
+	if c.table != "" {
+		if err := writeTable(c.table, c.engine, rows); err != nil {
 			return err
 		}
 	}

@@ -32,6 +32,13 @@ func (f *Fleet) agentConfig(h *Host, name string) string {
 		filepath.Join(h.dir, "run"))
 	fmt.Fprintf(&b, "witness:\n  endpoints: [%s]\n", strings.Join(f.Endpoints(), ", "))
 	fmt.Fprintf(&b, "link: {listen: %q, advertise: %q}\nhttp: {listen: %q}\n", h.Link, h.Link, h.HTTP)
-	fmt.Fprintf(&b, "log: {level: %s}\ninstances:\n  - name: db\n%s", f.level(), h.engine.section())
+	fmt.Fprintf(&b, "log: {level: %s}\n", f.level())
+	if h.space != nil {
+		fmt.Fprintf(&b, "fence: {level: %s, table: witness_agent}\n", h.FenceLevel)
+	}
+	fmt.Fprintf(&b, "instances:\n  - name: db\n%s", h.engine.section())
+	if h.Gate != "" {
+		fmt.Fprintf(&b, "    gate: {listen: %q}\n", h.Gate)
+	}
 	return b.String()
 }

@@ -1,22 +1,22 @@
-// Package fleet runs a whole system of real processes on loopback: three nodes of the witness, and for each
+// Package fleet runs a whole system of real processes: three nodes of the witness, and for each
 // pair two hosts with an agent and a database each. It is what `make demo` and `make e2e` stand on: faults
 // are real signals to real processes.
 //
-// A "host" is a directory, a set of ports and the processes that work in that directory. Everything lives below
+// A "host" is a directory, a set of ports and the processes that work in that directory; on demand it is a
+// network namespace too, with an address and a cable of its own and a supervisor for its agent. Everything lives below
 // one temporary directory; Close ends every process that was started there and removes it.
 package fleet
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -28,6 +28,15 @@ type Options struct {
 	Log     io.Writer // progress, for people
 	Keep    bool      // leave the directory behind, to look at logs
 	Verbose bool      // debug logs of nodes and agents
+
+	// Programs is a directory with witnessd, witness-agent, witnessctl and demodb to run, instead of those of this
+	// module.
+	Programs string
+	// Namespaces gives every node and every host a network of its own, and every agent a supervisor. It needs root,
+	// and engine postgres.
+	Namespaces bool
+	// Gates gives every host a gate; it needs namespaces.
+	Gates bool
 }
 
 // Fleet is a running system.
@@ -38,6 +47,9 @@ type Fleet struct {
 	Nodes []*Node
 	Pairs []*Pair
 	hosts []*Host // all, in a pair or not
+
+	network *network   // nil: everything is on loopback
+	outside *namespace // where clients are that live on no host; nil: on loopback
 }
 
 // Pair is one pair of hosts.
@@ -55,21 +67,9 @@ type Node struct {
 	HTTP    string
 	dir     string
 	config  string
+	space   *namespace
 	process *process
 	fleet   *Fleet
-}
-
-// Host is one agent and its database.
-type Host struct {
-	Name     string
-	Database string // host:port for clients
-	Link     string
-	HTTP     string
-	dir      string
-	config   string
-	engine   engineKit
-	process  *process
-	fleet    *Fleet
 }
 
 // Start builds the programs and brings the whole system up until every pair exists. It does not wait for the
@@ -90,6 +90,9 @@ func Start(ctx context.Context, opts Options) (*Fleet, error) {
 		return nil, err
 	}
 	f := &Fleet{opts: opts, dir: dir, bin: filepath.Join(dir, "bin")}
+	if opts.Programs != "" {
+		f.bin = opts.Programs
+	}
 	if err := f.start(ctx); err != nil {
 		f.Close()
 		return nil, err
@@ -99,6 +102,9 @@ func Start(ctx context.Context, opts Options) (*Fleet, error) {
 
 func (f *Fleet) start(ctx context.Context) error {
 	if err := f.build(ctx); err != nil {
+		return err
+	}
+	if err := f.wire(); err != nil {
 		return err
 	}
 	if err := f.startNodes(); err != nil {
@@ -112,11 +118,30 @@ func (f *Fleet) start(ctx context.Context) error {
 	return nil
 }
 
+// wire makes the network.
+func (f *Fleet) wire() error {
+	if !f.opts.Namespaces {
+		return nil
+	}
+	if f.opts.Engine != "postgres" {
+		return fmt.Errorf("engine %q does not work in namespaces: take postgres", f.opts.Engine)
+	}
+	var err error
+	if f.network, err = newNetwork(); err != nil {
+		return err
+	}
+	f.outside, err = f.network.join("outside")
+	return err
+}
+
 // Dir is where everything lives.
 func (f *Fleet) Dir() string { return f.dir }
 
 // build compiles the programs of this module.
 func (f *Fleet) build(ctx context.Context) error {
+	if f.opts.Programs != "" {
+		return nil
+	}
 	root, err := moduleRoot()
 	if err != nil {
 		return err
@@ -144,19 +169,16 @@ func (f *Fleet) sayf(format string, args ...any) {
 
 func (f *Fleet) startNodes() error {
 	for i := range f.opts.Nodes {
-		ports, err := freePorts(3)
-		if err != nil {
-			return err
-		}
 		id := fmt.Sprintf("w%d", i+1)
 		dir := filepath.Join(f.dir, id)
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
-		f.Nodes = append(f.Nodes, &Node{
-			ID: id, dir: dir, config: filepath.Join(dir, "witnessd.yaml"), fleet: f,
-			Raft: ports[0], API: ports[1], HTTP: ports[2],
-		})
+		n := &Node{ID: id, dir: dir, config: filepath.Join(dir, "witnessd.yaml"), fleet: f}
+		if err := n.addresses(); err != nil {
+			return err
+		}
+		f.Nodes = append(f.Nodes, n)
 	}
 	for _, n := range f.Nodes {
 		if err := os.WriteFile(n.config, []byte(f.nodeConfig(n)), 0o600); err != nil {
@@ -166,6 +188,25 @@ func (f *Fleet) startNodes() error {
 			return err
 		}
 	}
+	return nil
+}
+
+// addresses chooses free ports, or, in a namespace of the node's own, the ports of real life.
+func (n *Node) addresses() error {
+	if n.fleet.network == nil {
+		ports, err := freePorts(3)
+		if err != nil {
+			return err
+		}
+		n.Raft, n.API, n.HTTP = ports[0], ports[1], ports[2]
+		return nil
+	}
+	var err error
+	if n.space, err = n.fleet.network.join(n.ID); err != nil {
+		return err
+	}
+	at := func(port string) string { return net.JoinHostPort(n.space.address.String(), port) }
+	n.Raft, n.API, n.HTTP = at("7400"), at("7401"), at("7402")
 	return nil
 }
 
@@ -190,41 +231,6 @@ func (f *Fleet) addPair(ctx context.Context, name string) error {
 	}
 	f.Pairs = append(f.Pairs, p)
 	return f.createPair(ctx, p)
-}
-
-// NewHost makes a host's directory, ports and configuration. Nothing runs yet, and its database is empty.
-func (f *Fleet) NewHost(name string) (*Host, error) {
-	ports, err := freePorts(3)
-	if err != nil {
-		return nil, err
-	}
-	dir := filepath.Join(f.dir, name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	h := &Host{
-		Name: name, dir: dir, config: filepath.Join(dir, "witness-agent.yaml"), fleet: f,
-		Database: ports[0], Link: ports[1], HTTP: ports[2],
-	}
-	if h.engine, err = newKit(f.opts.Engine, h); err != nil {
-		return nil, err
-	}
-	f.hosts = append(f.hosts, h)
-	return h, h.Configure(name)
-}
-
-// Configure writes the agent's configuration, under the name given: another than the host's own is a mistake that
-// tests make on purpose.
-func (h *Host) Configure(name string) error {
-	return os.WriteFile(h.config, []byte(h.fleet.agentConfig(h, name)), 0o600)
-}
-
-// Initialize makes a new database on the host.
-func (h *Host) Initialize(ctx context.Context) error {
-	if err := h.engine.initialize(ctx); err != nil {
-		return fmt.Errorf("initialize database of %s: %w", h.Name, err)
-	}
-	return nil
 }
 
 // createPair retries while the witness elects its first leader.
@@ -258,7 +264,12 @@ func (f *Fleet) Endpoints() []string {
 func (f *Fleet) Ctl(ctx context.Context, args ...string) (string, error) {
 	args = append([]string{"--endpoint", strings.Join(f.Endpoints(), ",")}, args...)
 	cmd := exec.CommandContext(ctx, filepath.Join(f.bin, "witnessctl"), args...)
-	out, err := cmd.CombinedOutput()
+	var out []byte
+	err := f.outside.inside(func() error {
+		var err error
+		out, err = cmd.CombinedOutput()
+		return err
+	})
 	return string(out), err
 }
 
@@ -271,6 +282,7 @@ func (f *Fleet) Close() {
 		n.Kill()
 	}
 	killBelow(f.dir)
+	f.network.close()
 	if f.opts.Keep {
 		f.sayf("logs and data are left in %s", f.dir)
 		return
@@ -286,7 +298,10 @@ func (f *Fleet) Close() {
 
 // Start starts the node's process.
 func (n *Node) Start() error {
-	p, err := start(filepath.Join(n.dir, "log"), filepath.Join(n.fleet.bin, "witnessd"), "run", "--config", n.config)
+	p, err := start(program{
+		space: n.space, log: filepath.Join(n.dir, "log"), path: filepath.Join(n.fleet.bin, "witnessd"),
+		args: []string{"run", "--config", n.config},
+	})
 	if err != nil {
 		return fmt.Errorf("start node %s: %w", n.ID, err)
 	}
@@ -298,48 +313,6 @@ func (n *Node) Start() error {
 func (n *Node) Kill() {
 	n.process.kill()
 }
-
-// Start starts the host's agent, which starts the database.
-func (h *Host) Start() error {
-	p, err := start(filepath.Join(h.dir, "log"), filepath.Join(h.fleet.bin, "witness-agent"), "run", "--config", h.config)
-	if err != nil {
-		return fmt.Errorf("start agent of %s: %w", h.Name, err)
-	}
-	h.process = p
-	return nil
-}
-
-// Kill ends every process of the host with SIGKILL, as a power cut would.
-func (h *Host) Kill() {
-	h.process.signal(syscall.SIGKILL)
-	killBelow(h.dir)
-	h.process.kill()
-	killBelow(h.dir)
-}
-
-// StopAgent ends the agent in an orderly way and leaves the database alone.
-func (h *Host) StopAgent() {
-	h.process.signal(syscall.SIGTERM)
-	h.process.wait()
-}
-
-// KillAgent ends only the agent with SIGKILL.
-func (h *Host) KillAgent() { h.process.kill() }
-
-// KillDatabase ends the database's main process with SIGKILL and leaves the agent alone.
-func (h *Host) KillDatabase() error {
-	pid, err := h.engine.pid()
-	if err != nil {
-		return fmt.Errorf("find database of %s: %w", h.Name, err)
-	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("kill database of %s: %w", h.Name, err)
-	}
-	return nil
-}
-
-// Logs returns the end of a host's agent log.
-func (h *Host) Logs(lines int) string { return tail(filepath.Join(h.dir, "log"), lines) }
 
 // Logs returns the end of a node's log.
 func (n *Node) Logs(lines int) string { return tail(filepath.Join(n.dir, "log"), lines) }
@@ -353,9 +326,9 @@ func tail(path string, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// LogTime is when the host's agent first logged a line with all of these words after since.
-func (h *Host) LogTime(since time.Time, words ...string) (time.Time, bool) {
-	raw, err := os.ReadFile(filepath.Join(h.dir, "log"))
+// logTime is when a line with all of these words was first logged after since.
+func logTime(path string, since time.Time, words []string) (time.Time, bool) {
+	raw, err := os.ReadFile(path)
 	if err != nil {
 		return time.Time{}, false
 	}

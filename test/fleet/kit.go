@@ -155,7 +155,19 @@ func (k *postgresKit) initialize(ctx context.Context) error {
 	if err := k.directories(); err != nil {
 		return err
 	}
-	return postgrestest.InitPrimary(ctx, postgrestest.Options{BinDir: k.bin, DataDir: k.data()})
+	if err := postgrestest.InitPrimary(ctx, postgrestest.Options{BinDir: k.bin, DataDir: k.data()}); err != nil {
+		return err
+	}
+	if k.h.space == nil {
+		return nil
+	}
+	// The mirror's database is a clone and has the same file.
+	rules, err := os.OpenFile(filepath.Join(k.data(), "pg_hba.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(rules, "host all all %s trust\nhost replication all %s trust\n", laboratory, laboratory)
+	return errors.Join(err, rules.Close())
 }
 
 // directories makes what the database's user must be able to write to.
@@ -173,9 +185,13 @@ func (k *postgresKit) socketDir() string { return filepath.Join(k.h.dir, "s") }
 func (k *postgresKit) section() string {
 	// The mirror's directories are made here because only it is never initialized.
 	_ = k.directories()
+	listen := k.h.Database
+	if k.h.space != nil {
+		listen = "0.0.0.0:5432" // 127.0.0.1 too, as many a real server does
+	}
 	return fmt.Sprintf("    engine: postgres\n    postgres:\n      bin_dir: %s\n      data_dir: %s\n"+
-		"      listen: %s\n      socket_dir: %s\n      os_user: %s\n",
-		k.bin, k.data(), k.h.Database, k.socketDir(), postgrestest.OSUser())
+		"      listen: %s\n      advertise: %s\n      socket_dir: %s\n      os_user: %s\n",
+		k.bin, k.data(), listen, k.h.Database, k.socketDir(), postgrestest.OSUser())
 }
 
 func (k *postgresKit) pid() (int, error) {
@@ -188,17 +204,44 @@ func (k *postgresKit) pid() (int, error) {
 }
 
 func (k *postgresKit) connect(ctx context.Context) (conn, error) {
-	host, port, err := net.SplitHostPort(k.h.Database)
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()
-	c, err := pgconn.Connect(ctx, fmt.Sprintf("host=%s port=%s user=postgres dbname=postgres sslmode=disable", host, port))
+	c, err := dialPostgres(ctx, k.h.fleet.outside, k.h.Database)
 	if err != nil {
 		return nil, err
 	}
 	return &postgresConn{c: c}, nil
+}
+
+// dialPostgres connects from inside a namespace.
+func dialPostgres(ctx context.Context, from *namespace, addresses ...string) (*pgconn.PgConn, error) {
+	config, err := postgresConfig(from, addresses...)
+	if err != nil {
+		return nil, err
+	}
+	return pgconn.ConnectConfig(ctx, config)
+}
+
+func postgresConfig(from *namespace, addresses ...string) (*pgconn.Config, error) {
+	var hosts, ports []string
+	for _, a := range addresses {
+		host, port, err := net.SplitHostPort(a)
+		if err != nil {
+			return nil, err
+		}
+		hosts, ports = append(hosts, host), append(ports, port)
+	}
+	config, err := pgconn.ParseConfig(fmt.Sprintf("host=%s port=%s user=postgres dbname=postgres sslmode=disable",
+		strings.Join(hosts, ","), strings.Join(ports, ",")))
+	if err != nil {
+		return nil, err
+	}
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		return from.dial(ctx, network, address)
+	}
+	return config, nil
 }
 
 type postgresConn struct {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // process is one program that the fleet started itself.
@@ -19,25 +20,38 @@ type process struct {
 	done chan struct{}
 }
 
+// program is what is to be run, and how.
+type program struct {
+	space *namespace // nil: the machine's own network
+	log   string     // file that its output is added to
+	path  string
+	args  []string
+	env   []string // besides the fleet's own
+	// before is a program that changes something about itself and then becomes path, keeping its pid.
+	before []string
+}
+
 // start runs a program in a session of its own, with its output in a file.
-func start(log, program string, args ...string) (*process, error) {
-	f, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+func start(p program) (*process, error) {
+	f, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	cmd := exec.Command(program, args...)
+	line := append(append([]string{}, p.before...), append([]string{p.path}, p.args...)...)
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Stdout, cmd.Stderr = f, f
+	cmd.Env = append(os.Environ(), p.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	if err := p.space.inside(cmd.Start); err != nil {
 		return nil, err
 	}
-	p := &process{cmd: cmd, done: make(chan struct{})}
+	started := &process{cmd: cmd, done: make(chan struct{})}
 	go func() {
 		_ = cmd.Wait()
-		close(p.done)
+		close(started.done)
 	}()
-	return p, nil
+	return started, nil
 }
 
 func (p *process) signal(s syscall.Signal) {
@@ -60,18 +74,33 @@ func (p *process) kill() {
 // killBelow ends every process that works in a directory below dir, or names it on its command line. That
 // finds the databases which agents have started, and all their children.
 func killBelow(dir string) {
+	killAll(func() []int { return below(dir) })
+}
+
+// killAll kills until none is found any more, because a process may give birth to another while it is looked for.
+func killAll(find func() []int) {
 	for range 50 {
-		pids := below(dir)
+		pids := find()
 		if len(pids) == 0 {
 			return
 		}
 		for _, pid := range pids {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
+		time.Sleep(time.Millisecond)
 	}
 }
 
 func below(dir string) []int {
+	return processes(func(pid string) bool {
+		cwd, _ := os.Readlink(filepath.Join("/proc", pid, "cwd"))
+		cmdline, _ := os.ReadFile(filepath.Join("/proc", pid, "cmdline"))
+		return strings.HasPrefix(cwd+"/", dir+"/") || strings.Contains(string(cmdline), dir+"/")
+	})
+}
+
+// processes lists the living processes but this one that wanted says yes to.
+func processes(wanted func(pid string) bool) []int {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil
@@ -79,18 +108,14 @@ func below(dir string) []int {
 	var pids []int
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() {
+		if err != nil || pid == os.Getpid() || !wanted(e.Name()) {
 			continue
 		}
-		cwd, _ := os.Readlink(filepath.Join("/proc", e.Name(), "cwd"))
-		cmdline, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
 		stat, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
 		if strings.Contains(string(stat), ") Z ") {
 			continue // dead, only not yet collected by its parent
 		}
-		if strings.HasPrefix(cwd+"/", dir+"/") || strings.Contains(string(cmdline), dir+"/") {
-			pids = append(pids, pid)
-		}
+		pids = append(pids, pid)
 	}
 	return pids
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -17,7 +18,10 @@ import (
 func (f *Fleet) ask(ctx context.Context, call func(context.Context, *grpc.ClientConn) error) error {
 	var last error
 	for _, n := range f.Nodes {
-		conn, err := grpc.NewClient("passthrough:///"+n.API, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		conn, err := grpc.NewClient("passthrough:///"+n.API, grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+				return f.outside.dial(ctx, "tcp", address)
+			}))
 		if err != nil {
 			return err
 		}
@@ -117,7 +121,10 @@ func (p *Pair) Primary() (primary, mirror *Host, err error) {
 
 // Says asks an endpoint of the host's agent as a load balancer would.
 func (h *Host) Says(path string) bool {
-	client := http.Client{Timeout: 300 * time.Millisecond}
+	client := http.Client{
+		Timeout:   300 * time.Millisecond,
+		Transport: &http.Transport{DialContext: h.fleet.outside.dial, DisableKeepAlives: true},
+	}
 	r, err := client.Get("http://" + h.HTTP + path)
 	if err != nil {
 		return false

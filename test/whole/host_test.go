@@ -60,6 +60,7 @@ func (w *world) memory() string {
 func (h *host) startAgent() {
 	w := h.w
 	c := agent.DefaultConfig()
+	c.Fence = agent.Fence{} // in virtual time there is no kernel
 	c.Host, c.StateDir, c.RunDir, c.HTTP.Listen = h.name, h.state, h.run, ""
 	c.Link = agent.Listen{Listen: h.name + linkPort, Advertise: h.name + linkPort}
 	engines := map[string]engine.Engine{}

@@ -77,6 +77,7 @@ func (o *Office) answer(q *request) {
 		})
 		a.Pairs = append(a.Pairs, PairAnswer{
 			Record: d.record, Lease: said.Lease, Refused: said.Refused, Mute: said.Mute, Released: d.watch.Released,
+			HooksRecorded: d.watch.HooksRecorded(d.record, q.seat.agent.Host, q.seat.agent.Start),
 		})
 	}
 	for _, id := range q.strays {

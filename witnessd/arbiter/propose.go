@@ -23,9 +23,15 @@ type outcome struct {
 func (o *Office) propose(d *docket, p pair.Propose) {
 	c := p.Command
 	c.At = o.Wall()
-	if b, ok := c.Body.(pair.StartProcedure); ok {
+	switch b := c.Body.(type) {
+	case pair.StartProcedure:
 		b.Procedure.Started = c.At
 		c.Body = b
+	case pair.Note:
+		if o.Ledger.Level() < 1 { // a node that does not read the field would stop; the host is in the sentence too
+			b.Host = ""
+			c.Body = b
+		}
 	}
 	d.waiter = nil
 	if p.Token != 0 {

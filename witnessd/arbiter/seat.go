@@ -21,8 +21,9 @@ type Agent struct {
 // Report is what an agent says of one instance and, if it knows of one, its pair. Host, Start, Sequence and
 // TermHeard of the report are filled in by the office.
 type Report struct {
-	Pair pair.ID
-	Said pair.Report
+	Pair  pair.ID
+	Said  pair.Report
+	Hooks []pair.Hook // of that pair; none without one
 }
 
 // Heartbeat is what an agent says of all its instances at one moment.
@@ -39,6 +40,8 @@ type PairAnswer struct {
 	Refused  pair.Reason
 	Mute     bool
 	Released pair.Epoch // highest epoch of which the witness has heard the release
+	// HooksRecorded is up to which sequence the hooks of this start of the agent are in the history.
+	HooksRecorded uint64
 }
 
 // Answer answers one heartbeat.
@@ -215,6 +218,9 @@ func (o *Office) take(b beat) {
 		}
 		report := heardAs(b, r, d.record.ID)
 		o.step(d, pair.Heard{Report: report, Receipt: b.receipt})
+		if len(r.Hooks) > 0 && r.Pair == d.record.ID {
+			o.step(d, pair.Hooked{Host: report.Host, Start: report.Start, Hooks: r.Hooks})
+		}
 		if report.AskLease {
 			q.asks = append(q.asks, d.record.ID)
 		}
@@ -287,8 +293,8 @@ func (h *host) find(id pair.HostID, r Report) *docket {
 func heardAs(b beat, r Report, id pair.ID) pair.Report {
 	report := r.Said
 	if r.Pair != "" && r.Pair != id {
-		report = pair.Report{OtherRight: true, Complaint: report.Complaint,
-			FenceLevel: report.FenceLevel, Member: report.Member, Engine: report.Engine}
+		report = pair.Report{OtherRight: true, Complaint: report.Complaint, FenceLevel: report.FenceLevel,
+			FenceNote: report.FenceNote, Watchdog: report.Watchdog, Member: report.Member, Engine: report.Engine}
 	}
 	report.Host, report.Start = b.seat.agent.Host, b.seat.agent.Start
 	report.Member.Host = b.seat.agent.Host

@@ -96,5 +96,7 @@ func levels() map[pair.FactKind]slog.Level {
 		pair.FactAdopted:            slog.LevelWarn,
 		pair.FactWouldFailOver:      slog.LevelWarn,
 		pair.FactDecisionsSuspended: slog.LevelWarn,
+		pair.FactHookDone:           slog.LevelInfo,
+		pair.FactHookFailed:         slog.LevelError,
 	}
 }

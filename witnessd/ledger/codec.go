@@ -44,6 +44,20 @@ func EncodeRemoveNode(id string) []byte {
 	return encodeEntry(&logv1.Entry{Body: &logv1.Entry_RemoveNode{RemoveNode: &logv1.RemoveNode{Id: id}}})
 }
 
+// EncodeRaise is the log entry that says that every node reads what is of this level.
+func EncodeRaise(level uint32) []byte {
+	return encodeEntry(&logv1.Entry{Body: &logv1.Entry_Raise{Raise: &logv1.Raise{Level: level}}})
+}
+
+// EncodeDelivered is the log entry that says how far webhooks have come. It is of level 1: see [Ledger.Level].
+func EncodeDelivered(cursors ...Cursor) []byte {
+	m := &logv1.Delivered{}
+	for _, c := range cursors {
+		m.Cursors = append(m.Cursors, fromCursor(c))
+	}
+	return encodeEntry(&logv1.Entry{Body: &logv1.Entry_Delivered{Delivered: m}})
+}
+
 func encodeEntry(e *logv1.Entry) []byte { return marshal([]byte{format}, e) }
 
 // decodeEntry understands an entry wholly or not at all.
@@ -176,7 +190,9 @@ func fromCommand(c pair.Command) *logv1.PairCommand {
 			Epoch: uint64(b.Epoch), Primary: string(b.Primary), Cause: b.Cause,
 		}}
 	case pair.Note:
-		m.Body = &logv1.PairCommand_Note{Note: &logv1.Note{Kind: string(b.Kind), Cause: b.Cause}}
+		m.Body = &logv1.PairCommand_Note{Note: &logv1.Note{
+			Kind: string(b.Kind), Cause: b.Cause, Host: string(b.Host),
+		}}
 	default:
 		fromSettings(m, c.Body)
 	}
@@ -253,7 +269,9 @@ func (d *decoder) body(m *logv1.PairCommand) pair.Body {
 			Cause: b.Adopt.GetCause(),
 		}
 	case *logv1.PairCommand_Note:
-		return pair.Note{Kind: pair.FactKind(b.Note.GetKind()), Cause: b.Note.GetCause()}
+		return pair.Note{
+			Kind: pair.FactKind(b.Note.GetKind()), Cause: b.Note.GetCause(), Host: pair.HostID(b.Note.GetHost()),
+		}
 	default:
 		return d.settings(m)
 	}
@@ -354,6 +372,14 @@ func fromNode(n Node) *logv1.Node {
 
 func toNode(m *logv1.Node) Node {
 	return Node{ID: m.GetId(), RaftAddress: m.GetRaftAddress(), APIAddress: m.GetApiAddress()}
+}
+
+func fromCursor(c Cursor) *logv1.Cursor {
+	return &logv1.Cursor{Webhook: c.Webhook, Sequence: c.Sequence}
+}
+
+func toCursor(m *logv1.Cursor) Cursor {
+	return Cursor{Webhook: m.GetWebhook(), Sequence: m.GetSequence()}
 }
 
 func fromProcedure(p pair.Procedure) *logv1.Procedure {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -105,6 +106,10 @@ func sameState(t *testing.T, got, want *Ledger) {
 	if got.AppliedIndex() != want.AppliedIndex() || got.Generation() != want.Generation() ||
 		!reflect.DeepEqual(got.Nodes(), want.Nodes()) {
 		t.Errorf("replayed to %d, generation %d, nodes %v", got.AppliedIndex(), got.Generation(), got.Nodes())
+	}
+	if got.Level() != want.Level() || !slices.Equal(got.state.cursors, want.state.cursors) {
+		t.Errorf("replayed to level %d, cursors %v, want %d, %v", got.Level(), got.state.cursors, want.Level(),
+			want.state.cursors)
 	}
 	if len(got.state.pairs) != len(want.state.pairs) {
 		t.Errorf("replayed to %d pairs, want %d", len(got.state.pairs), len(want.state.pairs))

@@ -160,6 +160,11 @@ func (n *node) life() {
 		Timeout: time.Minute, AcceptLoss: true, HostOff: "gamma", By: "bob", Reason: "fire", Started: 1,
 	}})
 	n.try("id-stock", pair.Arm{Host: "beta"})
+
+	n.put(EncodeRaise(1))
+	n.must("id-sales", pair.Note{Kind: pair.FactHookFailed, Cause: "hook notify on beta failed", Host: "beta"})
+	n.put(EncodeDelivered(Cursor{Webhook: "pager", Sequence: 12}, Cursor{Webhook: "chat"}))
+	n.put(EncodeDelivered(Cursor{Webhook: "pager", Sequence: 14}))
 }
 
 // wantPanic calls f, which must panic with all of these words.

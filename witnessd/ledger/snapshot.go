@@ -77,10 +77,13 @@ func (s state) write(w io.Writer) error {
 	out := newPartWriter(w)
 	out.put(&logv1.SnapshotPart{Part: &logv1.SnapshotPart_Header{Header: &logv1.SnapshotHeader{
 		AppliedIndex: s.applied, Generation: s.generation,
-		LastSequence: s.history.sequence, LastAtMs: s.history.at,
+		LastSequence: s.history.sequence, LastAtMs: s.history.at, Level: s.level,
 	}}})
 	for _, n := range s.nodes {
 		out.put(&logv1.SnapshotPart{Part: &logv1.SnapshotPart_Node{Node: fromNode(n)}})
+	}
+	for _, c := range s.cursors {
+		out.put(&logv1.SnapshotPart{Part: &logv1.SnapshotPart_Cursor{Cursor: fromCursor(c)}})
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.pairs)) {
 		out.put(&logv1.SnapshotPart{Part: &logv1.SnapshotPart_Pair{Pair: fromRecord(s.pairs[id].record)}})
@@ -120,11 +123,17 @@ func (s *state) take(part *logv1.SnapshotPart, first bool) error {
 	} else if ok {
 		s.applied, s.generation = header.Header.GetAppliedIndex(), header.Header.GetGeneration()
 		s.history.sequence, s.history.at = header.Header.GetLastSequence(), header.Header.GetLastAtMs()
+		s.level = header.Header.GetLevel()
+		if s.level > Level {
+			return fmt.Errorf("snapshot of level %d, this release reads %d: %s", s.level, Level, upgrade)
+		}
 		return nil
 	}
 	switch p := part.GetPart().(type) {
 	case *logv1.SnapshotPart_Node:
 		return s.takeNode(toNode(p.Node))
+	case *logv1.SnapshotPart_Cursor:
+		return s.takeCursor(toCursor(p.Cursor))
 	case *logv1.SnapshotPart_Pair:
 		return s.takePair(p.Pair)
 	case *logv1.SnapshotPart_Event:

@@ -49,6 +49,8 @@ type state struct {
 	shared     bool      // a snapshot holds pairs too: it must be cloned before it is written to
 	live       []pair.ID // pairs that are not removed, by name
 	nodes      []Node    // by ID
+	cursors    []Cursor  // by webhook
+	level      uint32    // what every node reads, see [Ledger.Level]
 	history    history
 }
 
@@ -79,6 +81,10 @@ func (s *state) apply(index, term uint64, e *logv1.Entry) (Result, []*Change) {
 		result, changes = s.setNode(toNode(b.SetNode.GetNode()))
 	case *logv1.Entry_RemoveNode:
 		changes = s.removeNode(b.RemoveNode.GetId())
+	case *logv1.Entry_Raise:
+		s.raise(b.Raise.GetLevel())
+	case *logv1.Entry_Delivered:
+		s.deliver(b.Delivered.GetCursors())
 	default:
 		d.fail("no body that this release knows")
 	}

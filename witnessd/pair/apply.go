@@ -82,7 +82,11 @@ func (r *Record) change(c Command) (Fact, *Refusal) {
 	case Adopt:
 		return r.adopt(b)
 	case Note:
-		return r.fact(b.Kind, r.Primary, "%s", b.Cause), nil
+		host := b.Host
+		if host == "" {
+			host = r.Primary
+		}
+		return r.fact(b.Kind, host, "%s", b.Cause), nil
 	default:
 		panic(fmt.Sprintf("pair: command %T is not known to this version: upgrade this node", c.Body))
 	}

@@ -108,10 +108,11 @@ type Adopt struct {
 	Cause   string
 }
 
-// Note changes nothing and writes a fact into the history (observe mode, suspended decisions).
+// Note changes nothing and writes a fact into the history (observe mode, suspended decisions, hooks).
 type Note struct {
 	Kind  FactKind
 	Cause string
+	Host  HostID // whom it is about; empty: the primary
 }
 
 func (Create) body()         {}

@@ -11,6 +11,14 @@ type Heard struct {
 	Receipt Instant // the leader's, never a relay's (R1)
 }
 
+// Hooked tells how hooks ended on a host, oldest first. It comes with each heartbeat that reports them, until the
+// host hears that they are recorded. No decision depends on it.
+type Hooked struct {
+	Host  HostID
+	Start string // of the agent
+	Hooks []Hook
+}
+
 // Confirmed says that an exchange with a quorum begun after Receipt has succeeded in this term, so that the
 // request may be answered (rule R2).
 type Confirmed struct {
@@ -48,6 +56,7 @@ type FenceDone struct {
 }
 
 func (Heard) event()     {}
+func (Hooked) event()    {}
 func (Confirmed) event() {}
 func (Applied) event()   {}
 func (Dropped) event()   {}

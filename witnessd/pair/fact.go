@@ -27,7 +27,19 @@ const (
 	FactAdopted            FactKind = "ADOPTED"
 	FactWouldFailOver      FactKind = "WOULD_FAIL_OVER"
 	FactDecisionsSuspended FactKind = "DECISIONS_SUSPENDED"
+	FactHookDone           FactKind = "HOOK_DONE"
+	FactHookFailed         FactKind = "HOOK_FAILED"
 )
+
+// FactKinds lists them all.
+func FactKinds() []FactKind {
+	return []FactKind{
+		FactCreated, FactAnnounced, FactFormed, FactArmed, FactExposed, FactPromoted, FactReinstated, FactModeChanged,
+		FactPolicyChanged, FactLongestLowered, FactProcedureStarted, FactProcedureStepped, FactProcedureDone,
+		FactProcedureFailed, FactMirrorReplaced, FactRemoved, FactRestored, FactAdopted, FactWouldFailOver,
+		FactDecisionsSuspended, FactHookDone, FactHookFailed,
+	}
+}
 
 // Fact is one thing that changed, or that an operator must know. Facts go to the log, the history, the
 // dashboard and the metrics with the same text.

@@ -23,6 +23,7 @@ func FuzzStep(f *testing.F) {
 		{{asks, 2}, {settles}, {waits, 255}, {settles}},
 		{{elects}, {hears}, {hears, 0, 1}, {confirms}},
 		{{ordered, toRestore}, {hears}, {hears, 0, 1}, {waits, 200}, {hears}, {hears, 0, 1}, {settles}, {confirms}},
+		{{tells}, {settles}, {tells, 1}, {hears}, {settles, 1}, {tells, 0, 0, 2}, {settles}}, // hooks
 	} {
 		f.Add(script(append(slices.Clip(armed), rest...)...))
 	}
@@ -44,6 +45,7 @@ const (
 	fences
 	elects
 	ordered
+	tells
 )
 
 // chair is a leader that is told anything, with the record that its commands have made.
@@ -63,7 +65,7 @@ func newChair(t *testing.T) *chair {
 }
 
 func (l *chair) play(s *source) {
-	switch byte(s.pick(int(ordered) + 1)) {
+	switch byte(s.pick(int(tells) + 1)) {
 	case hears:
 		l.step(pair.Heard{Report: l.report(s), Receipt: l.now.Add(-choose(s, 0, time.Millisecond, time.Minute))})
 	case confirms:
@@ -82,6 +84,9 @@ func (l *chair) play(s *source) {
 			id = choose(s, l.r.Procedure.ID, id)
 		}
 		l.step(pair.FenceDone{Procedure: id, OK: choose(s, true, false), Detail: "fuzz"})
+	case tells:
+		l.step(pair.Hooked{Host: choose(s, l.r.Primary, l.r.Mirror, "c", ""), Start: choose(s, "1", "2", ""),
+			Hooks: hooks(choose(s, uint64(1), 0, 2, 1<<64-1), choose(s, uint64(2), 1))})
 	case elects:
 		l.pending = nil
 		l.w = pair.NewWatch(l.r, l.w.Term+1, l.now)

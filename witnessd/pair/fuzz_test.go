@@ -151,7 +151,8 @@ func anyBody(kind byte, s *source, r pair.Record) pair.Body {
 	case toAdopt:
 		return pair.Adopt{Epoch: r.Epoch + choose(s, pair.Epoch(1), 0, 5), Primary: host, Cause: "fuzz"}
 	case toNote:
-		return pair.Note{Kind: choose(s, pair.FactWouldFailOver, pair.FactDecisionsSuspended), Cause: "fuzz"}
+		return pair.Note{Kind: choose(s, pair.FactWouldFailOver, pair.FactDecisionsSuspended, pair.FactHookFailed),
+			Cause: "fuzz", Host: choose(s, "", host)}
 	default:
 		return anySetting(kind, s, r, id)
 	}

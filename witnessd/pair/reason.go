@@ -51,6 +51,7 @@ const (
 	ReasonForeignData        Reason = "DATA_OF_ANOTHER_DATABASE"
 	ReasonHostSilent         Reason = "HOST_SILENT"
 	ReasonFileMissing        Reason = "EPOCH_FILE_MISSING"
+	ReasonFenceNeedsAgent    Reason = "FENCE_NEEDS_AGENT"
 )
 
 // Refusal is a rule that says no: a value, not a failure.

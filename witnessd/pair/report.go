@@ -19,6 +19,7 @@ type Engine struct {
 	SystemID       string
 	Timeline       uint64
 	Position       uint64 // primary: end of its own durable log; mirror: received and durable
+	Replayed       uint64 // mirror: what reading clients can see of Position
 	MirrorAttached bool   // primary: the mirror receives changes now
 	MirrorFlushed  uint64 // primary: what the mirror has confirmed
 	Commits        string // held, alone, unknown
@@ -64,7 +65,9 @@ type Report struct {
 	ServesFor    time.Duration // how long the right still lasts; negative = no end (sole)
 	Unmanaged    bool          // confirmed for a remove: the agent has let go of the instance
 	OtherRight   bool          // a right or a promise is outstanding under another pair id (R16)
-	FenceLevel   string        // kernel, gate, engine, watchdog
+	FenceLevel   string        // kernel, gate, watchdog, engine
+	FenceNote    string        // why no stronger fence is in force; empty at level kernel
+	Watchdog     bool          // a watchdog ends the agent, or the host, when the agent hangs
 	Complaint    string        // what keeps the host from its part, with what to do; empty if nothing
 	Member       Member        // what the agent announces of itself
 	Engine       Engine

@@ -12,12 +12,19 @@ func Step(r Record, w Watch, ev Event, now Instant) (Watch, []Action) {
 	switch e := ev.(type) {
 	case Heard:
 		w, acts = heard(r, w, e)
+	case Hooked:
+		w, acts = decide(r, w, now)
+		if len(acts) > 0 { // whatever else there is to do comes first
+			return w, acts
+		}
+		return hooked(r, w, e, now)
 	case Confirmed:
 		return confirm(r, w, e, now)
 	case Applied:
 		w, acts = applied(r, w, e, now)
 	case Dropped:
 		w.Pending = Pending{}
+		w = hookDropped(w)
 	case Tick:
 	case Ask:
 		return ask(r, w, e, now)
@@ -183,11 +190,13 @@ func applied(r Record, w Watch, e Applied, now Instant) (Watch, []Action) {
 	for i := range r.Members {
 		if r.Members[i].Host != e.Before.Members[i].Host {
 			w.Seen[i] = Seen{}
+			w = hooksForgotten(w, i)
 		}
 	}
-	if _, note := e.Body.(Note); note {
-		return w, nil
+	if note, ok := e.Body.(Note); ok {
+		return hookApplied(r, w, note)
 	}
+	w = hookDropped(w)
 	return w, []Action{Nudge{Host: r.Primary}, Nudge{Host: r.Mirror}}
 }
 

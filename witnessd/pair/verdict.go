@@ -170,6 +170,45 @@ func SwitchoverVerdict(r Record, w Watch, now Instant) Verdict {
 	return q.verdict
 }
 
+// FenceVerdict says whether promise G1 holds on the primary's host whatever happens to its agent. Nothing that the
+// witness decides depends on it.
+func FenceVerdict(r Record, w Watch) Verdict {
+	q := inquire(fmt.Sprintf("is one primary at a time (G1) promised if the agent of %s is killed or frozen?", r.Primary))
+	s := w.seen(r, r.Primary)
+	q.require(s.Heard && s.Report.fencedAlone(), "primary's host has a fence that does not need its agent",
+		ReasonFenceNeedsAgent, func() string {
+			return fmt.Sprintf("%s %s", r.Primary, fenceText(s))
+		})
+	return q.verdict
+}
+
+// fencedAlone says whether something ends service on the host when its agent cannot (DESIGN section 4).
+func (r Report) fencedAlone() bool {
+	switch r.FenceLevel {
+	case "kernel", "gate", "watchdog":
+		return true
+	default:
+		return r.Watchdog
+	}
+}
+
+func fenceText(s Seen) string {
+	if !s.Heard {
+		return "has not said how it is fenced"
+	}
+	text := fmt.Sprintf("fences at level %s", orElse(s.Report.FenceLevel, "none"))
+	if s.Report.Watchdog {
+		text += ", with a watchdog"
+	}
+	if !s.Report.fencedAlone() {
+		text += ": its agent alone ends service there"
+	}
+	if s.Report.FenceNote != "" {
+		text += "; why not stronger: " + s.Report.FenceNote
+	}
+	return text
+}
+
 // FormVerdict is rule R16 for a new pair: its first epoch is committed only when both agents report no right
 // and no promise outstanding under another id, and nothing else speaks against it.
 func FormVerdict(r Record, w Watch, now Instant) Verdict {
@@ -252,7 +291,7 @@ func Explain(r Record, w Watch, now Instant) []Verdict {
 		}
 		return []Verdict{FormVerdict(r, w, now)}
 	case StageReady:
-		return []Verdict{FailoverVerdict(r, w, now), SwitchoverVerdict(r, w, now)}
+		return []Verdict{FailoverVerdict(r, w, now), SwitchoverVerdict(r, w, now), FenceVerdict(r, w)}
 	default:
 		return nil
 	}

@@ -160,7 +160,7 @@ func TestExplainAnswersForEachStage(t *testing.T) {
 		want int
 	}{
 		{"forming", newLeader, 1},
-		{"ready", armed, 2},
+		{"ready", armed, 3},
 		{"restored", func(t *testing.T) *leader { l := armed(t); l.apply(pair.Restore{Generation: 1}); return l }, 1},
 		{"removed", func(t *testing.T) *leader { l := newLeader(t); l.must(pair.WishRemove{}); return l }, 0},
 	} {

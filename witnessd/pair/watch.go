@@ -56,6 +56,8 @@ type Watch struct {
 	agreedSince Instant
 	noted       Epoch   // epoch for which a "would fail over" or "suspended" note was written
 	spoken      [2]bool // an operator spoke for this host's missing epoch file (R15)
+	// hooks is what of the hosts' hooks is in the history; nil while none were reported, never changed in place.
+	hooks *hooksHeard
 }
 
 // NewWatch starts a term for a pair: empty, and as if the predecessor had granted every lease a moment

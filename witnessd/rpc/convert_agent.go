@@ -1,6 +1,9 @@
 package rpc
 
 import (
+	"strings"
+	"unicode"
+
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -60,7 +63,7 @@ func toHeartbeat(m *witnessv1.Heartbeat) (Heartbeat, *pair.Refusal) {
 
 func fromReport(r Report) *witnessv1.PairReport {
 	said := r.Said
-	return &witnessv1.PairReport{
+	m := &witnessv1.PairReport{
 		Pair:                      string(r.Pair),
 		Member:                    fromMember(said.Member),
 		FileKnown:                 said.FileKnown,
@@ -85,7 +88,13 @@ func fromReport(r Report) *witnessv1.PairReport {
 		FenceLevel:                said.FenceLevel,
 		Complaint:                 said.Complaint,
 		Engine:                    fromEngine(said.Engine),
+		FenceNote:                 said.FenceNote,
+		Watchdog:                  said.Watchdog,
 	}
+	for _, h := range r.Hooks {
+		m.Hooks = append(m.Hooks, fromHook(h))
+	}
+	return m
 }
 
 // toReport leaves out host, start, sequence and term: those are the session's and the heartbeat's.
@@ -103,7 +112,7 @@ func toReport(m *witnessv1.PairReport) (Report, *pair.Refusal) {
 			return Report{}, bad
 		}
 	}
-	return Report{Pair: pair.ID(m.GetPair()), Said: pair.Report{
+	return Report{Pair: pair.ID(m.GetPair()), Hooks: toHooks(m.GetHooks()), Said: pair.Report{
 		Member:                    toMember(m.GetMember()),
 		FileKnown:                 m.GetFileKnown(),
 		Epoch:                     pair.Epoch(m.GetEpoch()),
@@ -126,6 +135,8 @@ func toReport(m *witnessv1.PairReport) (Report, *pair.Refusal) {
 		OtherRight:                m.GetOtherRight(),
 		FenceLevel:                m.GetFenceLevel(),
 		Complaint:                 cut(m.GetComplaint()),
+		FenceNote:                 cut(m.GetFenceNote()),
+		Watchdog:                  m.GetWatchdog(),
 		Engine:                    toEngine(m.GetEngine()),
 	}}, nil
 }
@@ -135,6 +146,7 @@ func fromEngine(e pair.Engine) *witnessv1.EngineState {
 		Running: e.Running, Role: e.Role, SystemId: e.SystemID, Timeline: e.Timeline, Position: e.Position,
 		MirrorAttached: e.MirrorAttached, MirrorFlushed: e.MirrorFlushed, Commits: e.Commits,
 		Following: e.Following, Promotable: e.Promotable, NotPromotable: e.NotPromotable, Step: e.Step,
+		Replayed: e.Replayed,
 	}
 }
 
@@ -144,8 +156,34 @@ func toEngine(m *witnessv1.EngineState) pair.Engine {
 		Timeline: m.GetTimeline(), Position: m.GetPosition(),
 		MirrorAttached: m.GetMirrorAttached(), MirrorFlushed: m.GetMirrorFlushed(), Commits: cut(m.GetCommits()),
 		Following: m.GetFollowing(), Promotable: m.GetPromotable(), NotPromotable: cut(m.GetNotPromotable()),
-		Step: cut(m.GetStep()),
+		Step: cut(m.GetStep()), Replayed: m.GetReplayed(),
 	}
+}
+
+func fromHook(h pair.Hook) *witnessv1.HookResult {
+	return &witnessv1.HookResult{
+		Sequence: h.Sequence, Event: h.Event, Epoch: uint64(h.Epoch), Command: h.Command, Ok: h.OK, Detail: h.Detail,
+		Took: durationpb.New(h.Took),
+	}
+}
+
+// toHooks takes the oldest ones; the agent reports the others again. What a command printed goes into the history
+// of every node for good, so it is one line and short.
+func toHooks(reported []*witnessv1.HookResult) []pair.Hook {
+	var hooks []pair.Hook
+	for _, m := range reported[:min(len(reported), maxHooks)] {
+		hooks = append(hooks, pair.Hook{
+			Sequence: m.GetSequence(), Event: cutTo(oneLine(m.GetEvent()), maxName), Epoch: pair.Epoch(m.GetEpoch()),
+			Command: cutTo(oneLine(m.GetCommand()), maxName), OK: m.GetOk(),
+			Detail: cutTo(oneLine(m.GetDetail()), maxHookText), Took: m.GetTook().AsDuration(),
+		})
+	}
+	return hooks
+}
+
+// oneLine makes every run of spaces and of what no screen can show one space.
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(c rune) bool { return unicode.IsSpace(c) || !unicode.IsPrint(c) }), " ")
 }
 
 // fromAnswer is what goes to an agent on host.
@@ -179,5 +217,6 @@ func fromPairAnswer(host pair.HostID, p PairAnswer) *witnessv1.PairAnswer {
 	m.Partner = fromMember(partner)
 	m.Lease = durationpb.New(p.Lease)
 	m.Released = uint64(p.Released)
+	m.HooksRecorded = p.HooksRecorded
 	return m
 }

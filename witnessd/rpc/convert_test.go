@@ -109,7 +109,8 @@ func TestEveryFieldIsConverted(t *testing.T) {
 		except  []string
 	}{
 		// A pair that is blocked is not ready. Reports do not say everything again that their host state says.
-		"pair":    {fromLive(live, asOf), []string{"Pair.failover_ready", "Precondition.ok", "Precondition.primary_loss"}},
+		"pair": {fromLive(live, asOf), []string{"Pair.failover_ready", "Precondition.ok", "Precondition.primary_loss",
+			"PairReport.hooks"}},
 		"answer":  {fromAnswer("here", answer), []string{"PairAnswer.mute"}},
 		"verdict": {fromVerdict(verdict), nil},
 		"event":   {fromEvent(filled[ledger.Event](r)), nil},

@@ -64,8 +64,9 @@ type Agent struct {
 
 // Report is what an agent says of one instance, and of its pair if it knows of one.
 type Report struct {
-	Pair pair.ID
-	Said pair.Report
+	Pair  pair.ID
+	Said  pair.Report
+	Hooks []pair.Hook
 }
 
 // Heartbeat is what an agent says of all its instances at one moment.
@@ -82,6 +83,8 @@ type PairAnswer struct {
 	Refused  pair.Reason
 	Mute     bool
 	Released pair.Epoch
+	// HooksRecorded is up to which sequence the hooks of this start of the agent are in the history.
+	HooksRecorded uint64
 }
 
 // Answer answers one heartbeat.

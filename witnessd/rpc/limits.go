@@ -21,6 +21,8 @@ const (
 	maxName     = 63      // of hosts and instances; of pairs, package pair says so
 	maxWord     = 255     // addresses, ids, versions
 	maxText     = 1024    // what people or engines say
+	maxHooks    = 8       // of one report
+	maxHookText = 300     // bytes of what a hook printed
 	maxEvents   = 1000    // of one answer
 	sessionRoom = 16      // answers that wait for one slow session
 	relayRoom   = 10_000  // heartbeats and answers that wait for one slow relay

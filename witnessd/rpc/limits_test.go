@@ -100,3 +100,25 @@ func TestSlowRelay(t *testing.T) {
 		t.Errorf("a batch of %d, first %v, last %v", len(batch), batch[0], batch[len(batch)-1])
 	}
 }
+
+// TestHooksAreCut: what an agent says of its hooks is short and on one line, however much a command printed.
+func TestHooksAreCut(t *testing.T) {
+	m := &witnessv1.PairReport{}
+	for n := range uint64(100) {
+		m.Hooks = append(m.Hooks, &witnessv1.HookResult{Sequence: n + 1, Event: strings.Repeat("e", 1000),
+			Command: strings.Repeat("ç", 1000), Detail: strings.Repeat(" exit\n\tstatus\x00 1 \u2028", 1000)})
+	}
+	r, bad := toReport(m)
+	if bad != nil {
+		t.Fatal(bad)
+	}
+	if len(r.Hooks) != maxHooks || r.Hooks[0].Sequence != 1 {
+		t.Errorf("%d hooks from %d on, want the %d oldest", len(r.Hooks), r.Hooks[0].Sequence, maxHooks)
+	}
+	for _, h := range r.Hooks {
+		if len(h.Event) > maxName || len(h.Command) > maxName || len(h.Detail) > maxHookText || !utf8.ValidString(h.Command) ||
+			!strings.HasPrefix(h.Detail, "exit status 1 exit status 1 ") {
+			t.Errorf("got %+v", h)
+		}
+	}
+}

@@ -104,6 +104,7 @@ func New(o Options) *Server {
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	s.report(false)
+	s.reportLevels()
 	return s
 }
 

@@ -61,6 +61,7 @@ func stateOf(p *process, st kv.Status) engine.State {
 		return s
 	}
 	s.Role, s.Following = engine.RoleMirror, st.Upstream.Following()
+	s.Replayed = s.Position // a copy applies what it has put on disk before it does anything else
 	s.Promotable, s.NotPromotable = st.Data == kv.DataPresent, st.Reason
 	if st.Stopping {
 		s.Promotable, s.NotPromotable = false, "it is stopping"

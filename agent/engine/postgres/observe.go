@@ -27,7 +27,8 @@ select r.recovering,
 	current_setting('synchronous_standby_names'),
 	(select status from pg_stat_wal_receiver) = 'streaming',
 	m.state in ('streaming', 'catchup'),
-	m.flush_lsn
+	m.flush_lsn,
+	case when r.recovering then coalesce(pg_last_wal_replay_lsn(), '0/0') end
 from (select pg_is_in_recovery() as recovering offset 0) r
 left join lateral (
 	select state, flush_lsn from pg_stat_replication where application_name = $1
@@ -148,6 +149,11 @@ func (e *Engine) lookAtServer(ctx context.Context, r *run, state *engine.State) 
 	if row.true(0) {
 		state.Role = engine.RoleMirror
 		state.Following = row.true(5)
+		replayed, err := parseLSN(row.text(8))
+		if err != nil {
+			return err
+		}
+		state.Replayed = point{timeline: timeline, at: replayed}.position()
 		return nil
 	}
 	state.Role = engine.RolePrimary

@@ -26,7 +26,7 @@ func eventStyle(kind string) table.Style {
 		return table.Strong
 	case "EXPOSED", "WOULD_FAIL_OVER", "MODE_CHANGED":
 		return table.Warn
-	case "PROCEDURE_FAILED", "DECISIONS_SUSPENDED", "RESTORED":
+	case "PROCEDURE_FAILED", "DECISIONS_SUSPENDED", "RESTORED", "HOOK_FAILED":
 		return table.Bad
 	default:
 		return table.Plain

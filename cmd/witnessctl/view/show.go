@@ -189,7 +189,7 @@ func hostLines() []hostLine {
 		{"recorded role", true, recordedRole},
 		{"reported role", false, reportedRole},
 		{"serving", false, servingCell},
-		{"lease left", false, leaseLeft},
+		{"right lasts", false, rightLasts},
 		{"following", false, following},
 		{"position", false, func(p *witnessv1.Pair, h *witnessv1.HostState) table.Cell {
 			return table.Cell{Text: position(h.GetReport().GetEngine(), member(p, h.GetHost()).GetEngine())}
@@ -198,6 +198,8 @@ func hostLines() []hostLine {
 		{"can be promoted", false, promotable},
 		{"doing", false, plain(func(r *witnessv1.PairReport) string { return r.GetEngine().GetStep() })},
 		{"fencing level", false, fencing},
+		{"why not stronger", false, plain((*witnessv1.PairReport).GetFenceNote)},
+		{"watchdog", false, plain(func(r *witnessv1.PairReport) string { return yes(r.GetWatchdog()) })},
 		{"hears partner", false, plain(func(r *witnessv1.PairReport) string { return yes(r.GetHearsPartner()) })},
 		{"epoch heard", false, epochHeard},
 		{"age", true, age},
@@ -239,21 +241,20 @@ func servingCell(p *witnessv1.Pair, h *witnessv1.HostState) table.Cell {
 	return c
 }
 
-// leaseLeft is the primary's own word on its right, and the mirror's on its promise.
-func leaseLeft(p *witnessv1.Pair, h *witnessv1.HostState) table.Cell {
+// rightLasts is the primary's own word on its right, and the mirror's on its promise, as of when they said it.
+func rightLasts(p *witnessv1.Pair, h *witnessv1.HostState) table.Cell {
 	r := h.GetReport()
 	left := r.GetServesFor().AsDuration()
+	said := ", said " + Duration(h.GetAge().AsDuration()) + " ago"
 	switch {
 	case r.GetServing() && left < 0:
-		return table.Cell{Text: "no end"}
+		return table.Cell{Text: "no end (sole)" + said}
 	case r.GetServing():
-		return table.Cell{Text: Duration(left)}
-	case h.GetHost() == p.GetPrimary():
-		return table.Cell{Text: "none"}
-	case r.GetPromise().AsDuration() > 0:
-		return table.Cell{Text: "promised for " + Duration(r.GetPromise().AsDuration())}
+		return table.Cell{Text: Duration(left) + said}
+	case h.GetHost() != p.GetPrimary() && r.GetPromise().AsDuration() > 0:
+		return table.Cell{Text: "none, promised for " + Duration(r.GetPromise().AsDuration()) + said}
 	default:
-		return table.Cell{Text: "nothing promised"}
+		return table.Cell{Text: "none" + said}
 	}
 }
 
@@ -299,10 +300,16 @@ const (
 	fenceEngine = "engine"
 )
 
+// needsAgent says whether a host is fenced by its agent alone: whatever ends the agent then ends the fence too.
+func needsAgent(r *witnessv1.PairReport) bool {
+	level := r.GetFenceLevel()
+	return (level == fenceNone || level == fenceEngine) && !r.GetWatchdog()
+}
+
 func fencing(_ *witnessv1.Pair, h *witnessv1.HostState) table.Cell {
-	level := h.GetReport().GetFenceLevel()
-	if level == fenceNone || level == fenceEngine {
-		return table.Cell{Text: cmp.Or(level, "none") + " (see below)", Style: table.Warn}
+	level := cmp.Or(h.GetReport().GetFenceLevel(), "none")
+	if needsAgent(h.GetReport()) {
+		return table.Cell{Text: level + " (see below)", Style: table.Warn}
 	}
 	return table.Cell{Text: level}
 }
@@ -311,7 +318,7 @@ func fencing(_ *witnessv1.Pair, h *witnessv1.HostState) table.Cell {
 func fenceWarnings(p *witnessv1.Pair) []string {
 	hosts := map[string][]string{}
 	for _, h := range p.GetHosts() {
-		if level := h.GetReport().GetFenceLevel(); h.GetHeard() {
+		if level := h.GetReport().GetFenceLevel(); h.GetHeard() && needsAgent(h.GetReport()) {
 			hosts[level] = append(hosts[level], h.GetHost())
 		}
 	}
@@ -321,8 +328,8 @@ func fenceWarnings(p *witnessv1.Pair) []string {
 		if len(on) > 1 {
 			verb, where = "fence", "either host"
 		}
-		texts = append(texts, strings.Join(on, " and ")+" "+verb+` at level "engine": a killed or frozen agent does not `+
-			"fence at that level, so one primary at a time is not promised if that happens on "+where)
+		texts = append(texts, strings.Join(on, " and ")+" "+verb+` at level "engine" without a watchdog: a killed or `+
+			"frozen agent does not fence, so one primary at a time (G1) is not promised if that happens on "+where)
 	}
 	if on := hosts[fenceNone]; len(on) > 0 {
 		verb, whose := "reports", "its agent"
@@ -330,7 +337,7 @@ func fenceWarnings(p *witnessv1.Pair) []string {
 			verb, whose = "report", "either agent"
 		}
 		texts = append(texts, strings.Join(on, " and ")+" "+verb+
-			" no fence: one primary at a time is not promised if "+whose+" fails")
+			" no fence: one primary at a time (G1) is not promised if "+whose+" fails")
 	}
 	return texts
 }

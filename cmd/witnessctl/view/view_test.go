@@ -165,6 +165,11 @@ func TestShow(t *testing.T) {
 		{"unfenced", nodetest.Pair("sales", fenced(""), func(p *witnessv1.Pair) {
 			p.GetHosts()[0].GetReport().FenceLevel = ""
 		})},
+		{"watchdog", nodetest.Pair("sales", fenced("engine"), func(p *witnessv1.Pair) {
+			p.GetHosts()[1].GetReport().Watchdog = true
+			r := p.GetHosts()[0].GetReport()
+			r.FenceLevel, r.FenceNote = "gate", "the kernel has no nf_tables: load the module, or install a kernel with it"
+		})},
 		{"paused", nodetest.Pair("sales", nodetest.Paused)},
 		{"silent", nodetest.Pair("sales", nodetest.Silent("db1", 90*time.Second),
 			nodetest.Blocked("MIRROR_NOT_PROMOTABLE", "db2 cannot be promoted: its disk is full"))},

@@ -12,6 +12,13 @@
 // enum value which it does not know stops and asks to be upgraded, for if it went on it would hold another
 // state than its peers. A new field or command is therefore proposed only once every node knows it.
 //
+// How that is known: what was added since the first release has a level, below, and each node says on its API
+// which level it reads. A leader that has heard of all members of the log that they read a level proposes a Raise
+// to it, and nothing of that level is proposed before the Raise is applied. From then on the log itself says that
+// its readers know the level: a node of an older release that is added later stops at the Raise.
+//
+//   level 1: Raise, Delivered, Note.host, SnapshotHeader.level, SnapshotPart.cursor
+//
 // On disk each entry is one format byte (1) and then an Entry. A snapshot is the eight bytes "WITNESS" and
 // the format byte, and then SnapshotParts, each behind its length and its CRC-32C (both four bytes, little
 // endian): first a header, last an end.
@@ -348,6 +355,8 @@ type Entry struct {
 	//	*Entry_Restore
 	//	*Entry_SetNode
 	//	*Entry_RemoveNode
+	//	*Entry_Raise
+	//	*Entry_Delivered
 	Body          isEntry_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -426,6 +435,24 @@ func (x *Entry) GetRemoveNode() *RemoveNode {
 	return nil
 }
 
+func (x *Entry) GetRaise() *Raise {
+	if x != nil {
+		if x, ok := x.Body.(*Entry_Raise); ok {
+			return x.Raise
+		}
+	}
+	return nil
+}
+
+func (x *Entry) GetDelivered() *Delivered {
+	if x != nil {
+		if x, ok := x.Body.(*Entry_Delivered); ok {
+			return x.Delivered
+		}
+	}
+	return nil
+}
+
 type isEntry_Body interface {
 	isEntry_Body()
 }
@@ -450,6 +477,16 @@ type Entry_RemoveNode struct {
 	RemoveNode *RemoveNode `protobuf:"bytes,4,opt,name=remove_node,json=removeNode,proto3,oneof"`
 }
 
+type Entry_Raise struct {
+	// Everybody reads what a newer release writes.
+	Raise *Raise `protobuf:"bytes,5,opt,name=raise,proto3,oneof"`
+}
+
+type Entry_Delivered struct {
+	// Webhooks have delivered events.
+	Delivered *Delivered `protobuf:"bytes,6,opt,name=delivered,proto3,oneof"`
+}
+
 func (*Entry_Command) isEntry_Body() {}
 
 func (*Entry_Restore) isEntry_Body() {}
@@ -457,6 +494,10 @@ func (*Entry_Restore) isEntry_Body() {}
 func (*Entry_SetNode) isEntry_Body() {}
 
 func (*Entry_RemoveNode) isEntry_Body() {}
+
+func (*Entry_Raise) isEntry_Body() {}
+
+func (*Entry_Delivered) isEntry_Body() {}
 
 // PairCommand is a proposed change of one pair. Every node judges it by itself, from these fields alone.
 type PairCommand struct {
@@ -1749,7 +1790,9 @@ type Note struct {
 	// The fact's stable name.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// The fact, as a sentence.
-	Cause         string `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
+	Cause string `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
+	// The host that it is about; empty for the primary. Of level 1.
+	Host          string `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1794,6 +1837,13 @@ func (x *Note) GetKind() string {
 func (x *Note) GetCause() string {
 	if x != nil {
 		return x.Cause
+	}
+	return ""
+}
+
+func (x *Note) GetHost() string {
+	if x != nil {
+		return x.Host
 	}
 	return ""
 }
@@ -1946,6 +1996,153 @@ func (x *RemoveNode) GetId() string {
 	return ""
 }
 
+// Raise says that every node reads what is of this level, so that it may be proposed.
+type Raise struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The level; it never falls.
+	Level         uint32 `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Raise) Reset() {
+	*x = Raise{}
+	mi := &file_witnesslog_v1_log_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Raise) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Raise) ProtoMessage() {}
+
+func (x *Raise) ProtoReflect() protoreflect.Message {
+	mi := &file_witnesslog_v1_log_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Raise.ProtoReflect.Descriptor instead.
+func (*Raise) Descriptor() ([]byte, []int) {
+	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Raise) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+// Delivered says how far webhooks have come in the history, so that the next leader goes on there.
+type Delivered struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those that have moved since; none of them ever moves back.
+	Cursors       []*Cursor `protobuf:"bytes,1,rep,name=cursors,proto3" json:"cursors,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Delivered) Reset() {
+	*x = Delivered{}
+	mi := &file_witnesslog_v1_log_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Delivered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Delivered) ProtoMessage() {}
+
+func (x *Delivered) ProtoReflect() protoreflect.Message {
+	mi := &file_witnesslog_v1_log_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
+func (*Delivered) Descriptor() ([]byte, []int) {
+	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Delivered) GetCursors() []*Cursor {
+	if x != nil {
+		return x.Cursors
+	}
+	return nil
+}
+
+// Cursor is how far one webhook has come.
+type Cursor struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The webhook, by its name in the configuration.
+	Webhook string `protobuf:"bytes,1,opt,name=webhook,proto3" json:"webhook,omitempty"`
+	// The last event that it is through with; 0 before the first.
+	Sequence      uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cursor) Reset() {
+	*x = Cursor{}
+	mi := &file_witnesslog_v1_log_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cursor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cursor) ProtoMessage() {}
+
+func (x *Cursor) ProtoReflect() protoreflect.Message {
+	mi := &file_witnesslog_v1_log_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
+func (*Cursor) Descriptor() ([]byte, []int) {
+	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Cursor) GetWebhook() string {
+	if x != nil {
+		return x.Webhook
+	}
+	return ""
+}
+
+func (x *Cursor) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
 // Node is one witness node. The list is durable because any node must be able to name all of them to an
 // agent or a client, also when the others are down.
 type Node struct {
@@ -1962,7 +2159,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_witnesslog_v1_log_proto_msgTypes[22]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1974,7 +2171,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_witnesslog_v1_log_proto_msgTypes[22]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1987,7 +2184,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{22}
+	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Node) GetId() string {
@@ -2032,7 +2229,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_witnesslog_v1_log_proto_msgTypes[23]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2044,7 +2241,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_witnesslog_v1_log_proto_msgTypes[23]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2057,7 +2254,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{23}
+	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Member) GetHost() string {
@@ -2126,7 +2323,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_witnesslog_v1_log_proto_msgTypes[24]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2138,7 +2335,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_witnesslog_v1_log_proto_msgTypes[24]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2151,7 +2348,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{24}
+	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Policy) GetProfile() string {
@@ -2216,7 +2413,7 @@ type Pause struct {
 
 func (x *Pause) Reset() {
 	*x = Pause{}
-	mi := &file_witnesslog_v1_log_proto_msgTypes[25]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2228,7 +2425,7 @@ func (x *Pause) String() string {
 func (*Pause) ProtoMessage() {}
 
 func (x *Pause) ProtoReflect() protoreflect.Message {
-	mi := &file_witnesslog_v1_log_proto_msgTypes[25]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2241,7 +2438,7 @@ func (x *Pause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pause.ProtoReflect.Descriptor instead.
 func (*Pause) Descriptor() ([]byte, []int) {
-	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{25}
+	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Pause) GetBy() string {
@@ -2289,7 +2486,7 @@ type Procedure struct {
 
 func (x *Procedure) Reset() {
 	*x = Procedure{}
-	mi := &file_witnesslog_v1_log_proto_msgTypes[26]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2301,7 +2498,7 @@ func (x *Procedure) String() string {
 func (*Procedure) ProtoMessage() {}
 
 func (x *Procedure) ProtoReflect() protoreflect.Message {
-	mi := &file_witnesslog_v1_log_proto_msgTypes[26]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2314,7 +2511,7 @@ func (x *Procedure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Procedure.ProtoReflect.Descriptor instead.
 func (*Procedure) Descriptor() ([]byte, []int) {
-	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{26}
+	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Procedure) GetId() string {
@@ -2413,7 +2610,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_witnesslog_v1_log_proto_msgTypes[27]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2425,7 +2622,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_witnesslog_v1_log_proto_msgTypes[27]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2438,7 +2635,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{27}
+	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Outcome) GetProcedure() *Procedure {
@@ -2519,7 +2716,7 @@ type Pair struct {
 
 func (x *Pair) Reset() {
 	*x = Pair{}
-	mi := &file_witnesslog_v1_log_proto_msgTypes[28]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2531,7 +2728,7 @@ func (x *Pair) String() string {
 func (*Pair) ProtoMessage() {}
 
 func (x *Pair) ProtoReflect() protoreflect.Message {
-	mi := &file_witnesslog_v1_log_proto_msgTypes[28]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2544,7 +2741,7 @@ func (x *Pair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pair.ProtoReflect.Descriptor instead.
 func (*Pair) Descriptor() ([]byte, []int) {
-	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{28}
+	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Pair) GetId() string {
@@ -2698,7 +2895,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_witnesslog_v1_log_proto_msgTypes[29]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2710,7 +2907,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_witnesslog_v1_log_proto_msgTypes[29]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2723,7 +2920,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{29}
+	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Event) GetSequence() uint64 {
@@ -2816,6 +3013,7 @@ type SnapshotPart struct {
 	//	*SnapshotPart_Pair
 	//	*SnapshotPart_Event
 	//	*SnapshotPart_End
+	//	*SnapshotPart_Cursor
 	Part          isSnapshotPart_Part `protobuf_oneof:"part"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2823,7 +3021,7 @@ type SnapshotPart struct {
 
 func (x *SnapshotPart) Reset() {
 	*x = SnapshotPart{}
-	mi := &file_witnesslog_v1_log_proto_msgTypes[30]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2835,7 +3033,7 @@ func (x *SnapshotPart) String() string {
 func (*SnapshotPart) ProtoMessage() {}
 
 func (x *SnapshotPart) ProtoReflect() protoreflect.Message {
-	mi := &file_witnesslog_v1_log_proto_msgTypes[30]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2848,7 +3046,7 @@ func (x *SnapshotPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotPart.ProtoReflect.Descriptor instead.
 func (*SnapshotPart) Descriptor() ([]byte, []int) {
-	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{30}
+	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SnapshotPart) GetPart() isSnapshotPart_Part {
@@ -2903,6 +3101,15 @@ func (x *SnapshotPart) GetEnd() *SnapshotEnd {
 	return nil
 }
 
+func (x *SnapshotPart) GetCursor() *Cursor {
+	if x != nil {
+		if x, ok := x.Part.(*SnapshotPart_Cursor); ok {
+			return x.Cursor
+		}
+	}
+	return nil
+}
+
 type isSnapshotPart_Part interface {
 	isSnapshotPart_Part()
 }
@@ -2932,6 +3139,11 @@ type SnapshotPart_End struct {
 	End *SnapshotEnd `protobuf:"bytes,5,opt,name=end,proto3,oneof"`
 }
 
+type SnapshotPart_Cursor struct {
+	// How far a webhook has come, in the order of names.
+	Cursor *Cursor `protobuf:"bytes,6,opt,name=cursor,proto3,oneof"`
+}
+
 func (*SnapshotPart_Header) isSnapshotPart_Part() {}
 
 func (*SnapshotPart_Node) isSnapshotPart_Part() {}
@@ -2941,6 +3153,8 @@ func (*SnapshotPart_Pair) isSnapshotPart_Part() {}
 func (*SnapshotPart_Event) isSnapshotPart_Part() {}
 
 func (*SnapshotPart_End) isSnapshotPart_Part() {}
+
+func (*SnapshotPart_Cursor) isSnapshotPart_Part() {}
 
 // SnapshotHeader is what belongs to no pair.
 type SnapshotHeader struct {
@@ -2952,14 +3166,16 @@ type SnapshotHeader struct {
 	// The number of the last event, so that numbers go on rising where no event is left.
 	LastSequence uint64 `protobuf:"varint,3,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
 	// The time of the last event, so that the history never goes backwards.
-	LastAtMs      int64 `protobuf:"varint,4,opt,name=last_at_ms,json=lastAtMs,proto3" json:"last_at_ms,omitempty"`
+	LastAtMs int64 `protobuf:"varint,4,opt,name=last_at_ms,json=lastAtMs,proto3" json:"last_at_ms,omitempty"`
+	// The level that every node reads, see Raise.
+	Level         uint32 `protobuf:"varint,5,opt,name=level,proto3" json:"level,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_witnesslog_v1_log_proto_msgTypes[31]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2971,7 +3187,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_witnesslog_v1_log_proto_msgTypes[31]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2984,7 +3200,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{31}
+	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SnapshotHeader) GetAppliedIndex() uint64 {
@@ -3015,6 +3231,13 @@ func (x *SnapshotHeader) GetLastAtMs() int64 {
 	return 0
 }
 
+func (x *SnapshotHeader) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
 // SnapshotEnd proves that nothing is missing: a snapshot cut short has none.
 type SnapshotEnd struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3026,7 +3249,7 @@ type SnapshotEnd struct {
 
 func (x *SnapshotEnd) Reset() {
 	*x = SnapshotEnd{}
-	mi := &file_witnesslog_v1_log_proto_msgTypes[32]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3038,7 +3261,7 @@ func (x *SnapshotEnd) String() string {
 func (*SnapshotEnd) ProtoMessage() {}
 
 func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_witnesslog_v1_log_proto_msgTypes[32]
+	mi := &file_witnesslog_v1_log_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3051,7 +3274,7 @@ func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotEnd.ProtoReflect.Descriptor instead.
 func (*SnapshotEnd) Descriptor() ([]byte, []int) {
-	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{32}
+	return file_witnesslog_v1_log_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SnapshotEnd) GetParts() uint64 {
@@ -3065,13 +3288,15 @@ var File_witnesslog_v1_log_proto protoreflect.FileDescriptor
 
 const file_witnesslog_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x17witnesslog/v1/log.proto\x12\rwitnesslog.v1\"\xee\x01\n" +
+	"\x17witnesslog/v1/log.proto\x12\rwitnesslog.v1\"\xd6\x02\n" +
 	"\x05Entry\x126\n" +
 	"\acommand\x18\x01 \x01(\v2\x1a.witnesslog.v1.PairCommandH\x00R\acommand\x122\n" +
 	"\arestore\x18\x02 \x01(\v2\x16.witnesslog.v1.RestoreH\x00R\arestore\x123\n" +
 	"\bset_node\x18\x03 \x01(\v2\x16.witnesslog.v1.SetNodeH\x00R\asetNode\x12<\n" +
 	"\vremove_node\x18\x04 \x01(\v2\x19.witnesslog.v1.RemoveNodeH\x00R\n" +
-	"removeNodeB\x06\n" +
+	"removeNode\x12,\n" +
+	"\x05raise\x18\x05 \x01(\v2\x14.witnesslog.v1.RaiseH\x00R\x05raise\x128\n" +
+	"\tdelivered\x18\x06 \x01(\v2\x18.witnesslog.v1.DeliveredH\x00R\tdeliveredB\x06\n" +
 	"\x04body\"\xa5\b\n" +
 	"\vPairCommand\x12\x12\n" +
 	"\x04pair\x18\x01 \x01(\tR\x04pair\x12\x1a\n" +
@@ -3149,10 +3374,11 @@ const file_witnesslog_v1_log_proto_rawDesc = "" +
 	"\x05Adopt\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\aprimary\x18\x02 \x01(\tR\aprimary\x12\x14\n" +
-	"\x05cause\x18\x03 \x01(\tR\x05cause\"0\n" +
+	"\x05cause\x18\x03 \x01(\tR\x05cause\"D\n" +
 	"\x04Note\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x14\n" +
-	"\x05cause\x18\x02 \x01(\tR\x05cause\">\n" +
+	"\x05cause\x18\x02 \x01(\tR\x05cause\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\">\n" +
 	"\aRestore\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
@@ -3162,7 +3388,14 @@ const file_witnesslog_v1_log_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\v2\x13.witnesslog.v1.NodeR\x04node\"\x1c\n" +
 	"\n" +
 	"RemoveNode\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"Z\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x1d\n" +
+	"\x05Raise\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\rR\x05level\"<\n" +
+	"\tDelivered\x12/\n" +
+	"\acursors\x18\x01 \x03(\v2\x15.witnesslog.v1.CursorR\acursors\">\n" +
+	"\x06Cursor\x12\x18\n" +
+	"\awebhook\x18\x01 \x01(\tR\awebhook\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\"Z\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x1f\n" +
@@ -3240,14 +3473,15 @@ const file_witnesslog_v1_log_proto_rawDesc = "" +
 	"\tprocedure\x18\t \x01(\tR\tprocedure\x12\x14\n" +
 	"\x05cause\x18\n" +
 	" \x01(\tR\x05cause\x12\x0e\n" +
-	"\x02by\x18\v \x01(\tR\x02by\"\x83\x02\n" +
+	"\x02by\x18\v \x01(\tR\x02by\"\xb4\x02\n" +
 	"\fSnapshotPart\x127\n" +
 	"\x06header\x18\x01 \x01(\v2\x1d.witnesslog.v1.SnapshotHeaderH\x00R\x06header\x12)\n" +
 	"\x04node\x18\x02 \x01(\v2\x13.witnesslog.v1.NodeH\x00R\x04node\x12)\n" +
 	"\x04pair\x18\x03 \x01(\v2\x13.witnesslog.v1.PairH\x00R\x04pair\x12,\n" +
 	"\x05event\x18\x04 \x01(\v2\x14.witnesslog.v1.EventH\x00R\x05event\x12.\n" +
-	"\x03end\x18\x05 \x01(\v2\x1a.witnesslog.v1.SnapshotEndH\x00R\x03endB\x06\n" +
-	"\x04part\"\x98\x01\n" +
+	"\x03end\x18\x05 \x01(\v2\x1a.witnesslog.v1.SnapshotEndH\x00R\x03end\x12/\n" +
+	"\x06cursor\x18\x06 \x01(\v2\x15.witnesslog.v1.CursorH\x00R\x06cursorB\x06\n" +
+	"\x04part\"\xae\x01\n" +
 	"\x0eSnapshotHeader\x12#\n" +
 	"\rapplied_index\x18\x01 \x01(\x04R\fappliedIndex\x12\x1e\n" +
 	"\n" +
@@ -3255,7 +3489,8 @@ const file_witnesslog_v1_log_proto_rawDesc = "" +
 	"generation\x12#\n" +
 	"\rlast_sequence\x18\x03 \x01(\x04R\flastSequence\x12\x1c\n" +
 	"\n" +
-	"last_at_ms\x18\x04 \x01(\x03R\blastAtMs\"#\n" +
+	"last_at_ms\x18\x04 \x01(\x03R\blastAtMs\x12\x14\n" +
+	"\x05level\x18\x05 \x01(\rR\x05level\"#\n" +
 	"\vSnapshotEnd\x12\x14\n" +
 	"\x05parts\x18\x01 \x01(\x04R\x05parts*@\n" +
 	"\x05Right\x12\x15\n" +
@@ -3303,7 +3538,7 @@ func file_witnesslog_v1_log_proto_rawDescGZIP() []byte {
 }
 
 var file_witnesslog_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_witnesslog_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_witnesslog_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_witnesslog_v1_log_proto_goTypes = []any{
 	(Right)(0),             // 0: witnesslog.v1.Right
 	(Mode)(0),              // 1: witnesslog.v1.Mode
@@ -3332,72 +3567,79 @@ var file_witnesslog_v1_log_proto_goTypes = []any{
 	(*Restore)(nil),        // 24: witnesslog.v1.Restore
 	(*SetNode)(nil),        // 25: witnesslog.v1.SetNode
 	(*RemoveNode)(nil),     // 26: witnesslog.v1.RemoveNode
-	(*Node)(nil),           // 27: witnesslog.v1.Node
-	(*Member)(nil),         // 28: witnesslog.v1.Member
-	(*Policy)(nil),         // 29: witnesslog.v1.Policy
-	(*Pause)(nil),          // 30: witnesslog.v1.Pause
-	(*Procedure)(nil),      // 31: witnesslog.v1.Procedure
-	(*Outcome)(nil),        // 32: witnesslog.v1.Outcome
-	(*Pair)(nil),           // 33: witnesslog.v1.Pair
-	(*Event)(nil),          // 34: witnesslog.v1.Event
-	(*SnapshotPart)(nil),   // 35: witnesslog.v1.SnapshotPart
-	(*SnapshotHeader)(nil), // 36: witnesslog.v1.SnapshotHeader
-	(*SnapshotEnd)(nil),    // 37: witnesslog.v1.SnapshotEnd
+	(*Raise)(nil),          // 27: witnesslog.v1.Raise
+	(*Delivered)(nil),      // 28: witnesslog.v1.Delivered
+	(*Cursor)(nil),         // 29: witnesslog.v1.Cursor
+	(*Node)(nil),           // 30: witnesslog.v1.Node
+	(*Member)(nil),         // 31: witnesslog.v1.Member
+	(*Policy)(nil),         // 32: witnesslog.v1.Policy
+	(*Pause)(nil),          // 33: witnesslog.v1.Pause
+	(*Procedure)(nil),      // 34: witnesslog.v1.Procedure
+	(*Outcome)(nil),        // 35: witnesslog.v1.Outcome
+	(*Pair)(nil),           // 36: witnesslog.v1.Pair
+	(*Event)(nil),          // 37: witnesslog.v1.Event
+	(*SnapshotPart)(nil),   // 38: witnesslog.v1.SnapshotPart
+	(*SnapshotHeader)(nil), // 39: witnesslog.v1.SnapshotHeader
+	(*SnapshotEnd)(nil),    // 40: witnesslog.v1.SnapshotEnd
 }
 var file_witnesslog_v1_log_proto_depIdxs = []int32{
 	6,  // 0: witnesslog.v1.Entry.command:type_name -> witnesslog.v1.PairCommand
 	24, // 1: witnesslog.v1.Entry.restore:type_name -> witnesslog.v1.Restore
 	25, // 2: witnesslog.v1.Entry.set_node:type_name -> witnesslog.v1.SetNode
 	26, // 3: witnesslog.v1.Entry.remove_node:type_name -> witnesslog.v1.RemoveNode
-	7,  // 4: witnesslog.v1.PairCommand.create:type_name -> witnesslog.v1.Create
-	8,  // 5: witnesslog.v1.PairCommand.announce:type_name -> witnesslog.v1.Announce
-	9,  // 6: witnesslog.v1.PairCommand.begin:type_name -> witnesslog.v1.Begin
-	10, // 7: witnesslog.v1.PairCommand.arm:type_name -> witnesslog.v1.Arm
-	11, // 8: witnesslog.v1.PairCommand.expose:type_name -> witnesslog.v1.Expose
-	12, // 9: witnesslog.v1.PairCommand.promote:type_name -> witnesslog.v1.Promote
-	13, // 10: witnesslog.v1.PairCommand.reinstate:type_name -> witnesslog.v1.Reinstate
-	14, // 11: witnesslog.v1.PairCommand.set_mode:type_name -> witnesslog.v1.SetMode
-	15, // 12: witnesslog.v1.PairCommand.set_policy:type_name -> witnesslog.v1.SetPolicy
-	16, // 13: witnesslog.v1.PairCommand.lower_longest:type_name -> witnesslog.v1.LowerLongest
-	17, // 14: witnesslog.v1.PairCommand.start_procedure:type_name -> witnesslog.v1.StartProcedure
-	18, // 15: witnesslog.v1.PairCommand.step_procedure:type_name -> witnesslog.v1.StepProcedure
-	19, // 16: witnesslog.v1.PairCommand.end_procedure:type_name -> witnesslog.v1.EndProcedure
-	20, // 17: witnesslog.v1.PairCommand.replace_mirror:type_name -> witnesslog.v1.ReplaceMirror
-	21, // 18: witnesslog.v1.PairCommand.remove:type_name -> witnesslog.v1.Remove
-	22, // 19: witnesslog.v1.PairCommand.adopt:type_name -> witnesslog.v1.Adopt
-	23, // 20: witnesslog.v1.PairCommand.note:type_name -> witnesslog.v1.Note
-	28, // 21: witnesslog.v1.Create.members:type_name -> witnesslog.v1.Member
-	1,  // 22: witnesslog.v1.Create.mode:type_name -> witnesslog.v1.Mode
-	29, // 23: witnesslog.v1.Create.policy:type_name -> witnesslog.v1.Policy
-	28, // 24: witnesslog.v1.Announce.member:type_name -> witnesslog.v1.Member
-	1,  // 25: witnesslog.v1.SetMode.mode:type_name -> witnesslog.v1.Mode
-	30, // 26: witnesslog.v1.SetMode.pause:type_name -> witnesslog.v1.Pause
-	29, // 27: witnesslog.v1.SetPolicy.policy:type_name -> witnesslog.v1.Policy
-	31, // 28: witnesslog.v1.StartProcedure.procedure:type_name -> witnesslog.v1.Procedure
-	4,  // 29: witnesslog.v1.StepProcedure.step:type_name -> witnesslog.v1.ProcedureStep
-	28, // 30: witnesslog.v1.ReplaceMirror.member:type_name -> witnesslog.v1.Member
-	27, // 31: witnesslog.v1.SetNode.node:type_name -> witnesslog.v1.Node
-	3,  // 32: witnesslog.v1.Procedure.kind:type_name -> witnesslog.v1.ProcedureKind
-	4,  // 33: witnesslog.v1.Procedure.step:type_name -> witnesslog.v1.ProcedureStep
-	31, // 34: witnesslog.v1.Outcome.procedure:type_name -> witnesslog.v1.Procedure
-	2,  // 35: witnesslog.v1.Pair.stage:type_name -> witnesslog.v1.Stage
-	28, // 36: witnesslog.v1.Pair.members:type_name -> witnesslog.v1.Member
-	0,  // 37: witnesslog.v1.Pair.right:type_name -> witnesslog.v1.Right
-	1,  // 38: witnesslog.v1.Pair.mode:type_name -> witnesslog.v1.Mode
-	30, // 39: witnesslog.v1.Pair.pause:type_name -> witnesslog.v1.Pause
-	29, // 40: witnesslog.v1.Pair.policy:type_name -> witnesslog.v1.Policy
-	31, // 41: witnesslog.v1.Pair.procedure:type_name -> witnesslog.v1.Procedure
-	32, // 42: witnesslog.v1.Pair.last:type_name -> witnesslog.v1.Outcome
-	36, // 43: witnesslog.v1.SnapshotPart.header:type_name -> witnesslog.v1.SnapshotHeader
-	27, // 44: witnesslog.v1.SnapshotPart.node:type_name -> witnesslog.v1.Node
-	33, // 45: witnesslog.v1.SnapshotPart.pair:type_name -> witnesslog.v1.Pair
-	34, // 46: witnesslog.v1.SnapshotPart.event:type_name -> witnesslog.v1.Event
-	37, // 47: witnesslog.v1.SnapshotPart.end:type_name -> witnesslog.v1.SnapshotEnd
-	48, // [48:48] is the sub-list for method output_type
-	48, // [48:48] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	27, // 4: witnesslog.v1.Entry.raise:type_name -> witnesslog.v1.Raise
+	28, // 5: witnesslog.v1.Entry.delivered:type_name -> witnesslog.v1.Delivered
+	7,  // 6: witnesslog.v1.PairCommand.create:type_name -> witnesslog.v1.Create
+	8,  // 7: witnesslog.v1.PairCommand.announce:type_name -> witnesslog.v1.Announce
+	9,  // 8: witnesslog.v1.PairCommand.begin:type_name -> witnesslog.v1.Begin
+	10, // 9: witnesslog.v1.PairCommand.arm:type_name -> witnesslog.v1.Arm
+	11, // 10: witnesslog.v1.PairCommand.expose:type_name -> witnesslog.v1.Expose
+	12, // 11: witnesslog.v1.PairCommand.promote:type_name -> witnesslog.v1.Promote
+	13, // 12: witnesslog.v1.PairCommand.reinstate:type_name -> witnesslog.v1.Reinstate
+	14, // 13: witnesslog.v1.PairCommand.set_mode:type_name -> witnesslog.v1.SetMode
+	15, // 14: witnesslog.v1.PairCommand.set_policy:type_name -> witnesslog.v1.SetPolicy
+	16, // 15: witnesslog.v1.PairCommand.lower_longest:type_name -> witnesslog.v1.LowerLongest
+	17, // 16: witnesslog.v1.PairCommand.start_procedure:type_name -> witnesslog.v1.StartProcedure
+	18, // 17: witnesslog.v1.PairCommand.step_procedure:type_name -> witnesslog.v1.StepProcedure
+	19, // 18: witnesslog.v1.PairCommand.end_procedure:type_name -> witnesslog.v1.EndProcedure
+	20, // 19: witnesslog.v1.PairCommand.replace_mirror:type_name -> witnesslog.v1.ReplaceMirror
+	21, // 20: witnesslog.v1.PairCommand.remove:type_name -> witnesslog.v1.Remove
+	22, // 21: witnesslog.v1.PairCommand.adopt:type_name -> witnesslog.v1.Adopt
+	23, // 22: witnesslog.v1.PairCommand.note:type_name -> witnesslog.v1.Note
+	31, // 23: witnesslog.v1.Create.members:type_name -> witnesslog.v1.Member
+	1,  // 24: witnesslog.v1.Create.mode:type_name -> witnesslog.v1.Mode
+	32, // 25: witnesslog.v1.Create.policy:type_name -> witnesslog.v1.Policy
+	31, // 26: witnesslog.v1.Announce.member:type_name -> witnesslog.v1.Member
+	1,  // 27: witnesslog.v1.SetMode.mode:type_name -> witnesslog.v1.Mode
+	33, // 28: witnesslog.v1.SetMode.pause:type_name -> witnesslog.v1.Pause
+	32, // 29: witnesslog.v1.SetPolicy.policy:type_name -> witnesslog.v1.Policy
+	34, // 30: witnesslog.v1.StartProcedure.procedure:type_name -> witnesslog.v1.Procedure
+	4,  // 31: witnesslog.v1.StepProcedure.step:type_name -> witnesslog.v1.ProcedureStep
+	31, // 32: witnesslog.v1.ReplaceMirror.member:type_name -> witnesslog.v1.Member
+	30, // 33: witnesslog.v1.SetNode.node:type_name -> witnesslog.v1.Node
+	29, // 34: witnesslog.v1.Delivered.cursors:type_name -> witnesslog.v1.Cursor
+	3,  // 35: witnesslog.v1.Procedure.kind:type_name -> witnesslog.v1.ProcedureKind
+	4,  // 36: witnesslog.v1.Procedure.step:type_name -> witnesslog.v1.ProcedureStep
+	34, // 37: witnesslog.v1.Outcome.procedure:type_name -> witnesslog.v1.Procedure
+	2,  // 38: witnesslog.v1.Pair.stage:type_name -> witnesslog.v1.Stage
+	31, // 39: witnesslog.v1.Pair.members:type_name -> witnesslog.v1.Member
+	0,  // 40: witnesslog.v1.Pair.right:type_name -> witnesslog.v1.Right
+	1,  // 41: witnesslog.v1.Pair.mode:type_name -> witnesslog.v1.Mode
+	33, // 42: witnesslog.v1.Pair.pause:type_name -> witnesslog.v1.Pause
+	32, // 43: witnesslog.v1.Pair.policy:type_name -> witnesslog.v1.Policy
+	34, // 44: witnesslog.v1.Pair.procedure:type_name -> witnesslog.v1.Procedure
+	35, // 45: witnesslog.v1.Pair.last:type_name -> witnesslog.v1.Outcome
+	39, // 46: witnesslog.v1.SnapshotPart.header:type_name -> witnesslog.v1.SnapshotHeader
+	30, // 47: witnesslog.v1.SnapshotPart.node:type_name -> witnesslog.v1.Node
+	36, // 48: witnesslog.v1.SnapshotPart.pair:type_name -> witnesslog.v1.Pair
+	37, // 49: witnesslog.v1.SnapshotPart.event:type_name -> witnesslog.v1.Event
+	40, // 50: witnesslog.v1.SnapshotPart.end:type_name -> witnesslog.v1.SnapshotEnd
+	29, // 51: witnesslog.v1.SnapshotPart.cursor:type_name -> witnesslog.v1.Cursor
+	52, // [52:52] is the sub-list for method output_type
+	52, // [52:52] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_witnesslog_v1_log_proto_init() }
@@ -3410,6 +3652,8 @@ func file_witnesslog_v1_log_proto_init() {
 		(*Entry_Restore)(nil),
 		(*Entry_SetNode)(nil),
 		(*Entry_RemoveNode)(nil),
+		(*Entry_Raise)(nil),
+		(*Entry_Delivered)(nil),
 	}
 	file_witnesslog_v1_log_proto_msgTypes[1].OneofWrappers = []any{
 		(*PairCommand_Create)(nil),
@@ -3430,12 +3674,13 @@ func file_witnesslog_v1_log_proto_init() {
 		(*PairCommand_Adopt)(nil),
 		(*PairCommand_Note)(nil),
 	}
-	file_witnesslog_v1_log_proto_msgTypes[30].OneofWrappers = []any{
+	file_witnesslog_v1_log_proto_msgTypes[33].OneofWrappers = []any{
 		(*SnapshotPart_Header)(nil),
 		(*SnapshotPart_Node)(nil),
 		(*SnapshotPart_Pair)(nil),
 		(*SnapshotPart_Event)(nil),
 		(*SnapshotPart_End)(nil),
+		(*SnapshotPart_Cursor)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3443,7 +3688,7 @@ func file_witnesslog_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_witnesslog_v1_log_proto_rawDesc), len(file_witnesslog_v1_log_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   33,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

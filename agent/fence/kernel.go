@@ -1,0 +1,441 @@
+package fence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/witnessd/witnessd/agent/hold"
+)
+
+// LevelKernel closes the database's port in the kernel's packet filter.
+//
+// What passes is an element of a set with a time-out, so the port closes, open connections included, whatever
+// becomes of the agent. What it cannot do:
+//
+//   - Unix sockets are no packets: a client that connects over one is not fenced.
+//   - A database in a network namespace of its own (a container) is not seen.
+//   - The kernel's time-outs stand still while the host sleeps, the clock of a right does not: after a resume
+//     the agent closes within 100 ms, and nothing is claimed for that gap.
+//   - Where the partner has an address of this same host, it cannot be told from clients: see [Kernel.Guard].
+const LevelKernel Level = "kernel"
+
+// Service is what one instance's rules are made of.
+type Service struct {
+	Name        string       // the instance
+	Addresses   []netip.Addr // where the database listens; none: every address of the host
+	Port        uint16
+	Partners    []netip.Addr // addresses of the partner's host, which replication comes from
+	PartnerPort uint16       // where the partner's database listens; 0: not known
+	User        uint32       // the uid that the database runs as
+}
+
+// Right says until when clients may be let in. The zero Right is none.
+type Right struct {
+	Until   hold.Instant
+	Endless bool
+}
+
+// StartService is an instance that is fenced from the start on, with what is known of its right. What the former
+// start's element in the kernel says counts more than Right: it is used only where there is no such element.
+type StartService struct {
+	Service Service
+	Right   Right
+}
+
+// KernelOptions is what a Kernel needs. Table and Clock must be set.
+type KernelOptions struct {
+	Table    string // of the family inet, for this agent alone
+	Clock    Clock
+	Logger   *slog.Logger
+	Services []StartService // instances of an earlier table that are not among them are let go
+	// OnLost is told each time that the rules were found gone or changed (somebody flushed the ruleset), after
+	// they were put back or with the error that this gave. It is called from the fence's goroutine and must not
+	// block.
+	OnLost func(err error)
+
+	seams
+}
+
+// seams are what tests replace.
+type seams struct {
+	netns     int                                  // a file of the network namespace to work in; 0: this one
+	at        func(step string)                    // is called between the steps of a renewal
+	addresses func() ([]netip.Addr, error)         // of this host
+	dial      func(KernelOptions) (ruleset, error) // opens the kernel's rules
+}
+
+// ruleset is the kernel's packet filter. Only the fence's goroutine uses it; each call may block as long as others
+// hold the kernel's mutex.
+type ruleset interface {
+	// shut closes the services now.
+	shut(services []Service) error
+	// renew puts a token into the kernel that runs out by itself, asks for the states, and makes them true in a
+	// transaction that fails if the token is gone.
+	renew(states func() []state) error
+	// arrange makes the rules those of the states, of all services, in one transaction. Sets that are there keep
+	// their elements; new ones get what states says, guarded by a token as in renew.
+	arrange(states func() []state) error
+	// intact fails with errLost if the rules are not those that arrange made.
+	intact() error
+	// changes is woken when somebody has changed the rules, the fence itself included.
+	changes() <-chan struct{}
+	close() error
+}
+
+// state is what the kernel is to be told of a service. With neither endless nor a time left it is closed.
+type state struct {
+	service Service
+	left    time.Duration
+	endless bool
+	readers bool // only a mirror's readers are let in
+}
+
+// Errors of the kernel fence, and what to do.
+var (
+	ErrNotPermitted = errors.New("the kernel refuses it: the agent needs the capability CAP_NET_ADMIN (run it as root, " +
+		"or add AmbientCapabilities=CAP_NET_ADMIN to its unit)")
+	ErrNoTables = errors.New("this kernel has no nf_tables: load the module nf_tables (modprobe nf_tables), or use " +
+		"another fence")
+	ErrNoExpression = errors.New("this kernel's nf_tables lacks something that the fence needs: load the modules " +
+		"nft_reject_inet and nf_tables_inet, or use a newer kernel")
+	ErrDoesNotCut  = errors.New("the kernel takes the rules but they do not cut; use another fence and report this")
+	ErrPartnerHere = errors.New("the partner has an address of this same host: the kernel cannot tell it from clients")
+	errTokenOut    = errors.New("the kernel was too slow: the token ran out, so nothing was opened")
+	errLost        = errors.New("the rules are not there as they were made; somebody changed the ruleset")
+)
+
+const (
+	// tokenLife bounds how late an opening may take effect after its clock was read, whatever stops the process
+	// or delays the kernel. An element may outlive its right by as much, so it must fit into hold.FenceTime
+	// with room for the kernel's own work.
+	tokenLife = 100 * time.Millisecond
+	// shortestOpening is what is not worth opening for. The kernel rounds a time-out down to its ticks (10 ms
+	// at most), and takes one of no ticks for one without end.
+	shortestOpening = 20 * time.Millisecond
+	// shutPatience and guardPatience bound how long a caller waits for the kernel.
+	shutPatience  = 50 * time.Millisecond
+	guardPatience = 500 * time.Millisecond
+	// retryAfter is short: an open port that should be closed is what this package exists to prevent.
+	retryAfter = 10 * time.Millisecond
+	// startTries bounds how often a start is tried on a host that is slow just then.
+	startTries = 10
+	// checkEvery is how long a change of the rules by others may go unseen if its notice is lost.
+	checkEvery = time.Second
+)
+
+// wish is what the agent wants of one service, and how far the kernel has been told.
+type wish struct {
+	service Service
+	right   Right
+	readers bool
+	number  uint64 // of the latest Open, OpenForReads or Shut
+	done    uint64 // the latest number that the kernel knows
+	owed    bool   // the kernel may still have an element that no right stands behind
+}
+
+func (w *wish) live(now hold.Instant) bool { return w.right.Endless || w.right.Until > now }
+
+// state reads the wish at an instant. A right that is almost over is none: see shortestOpening.
+func (w *wish) state(now hold.Instant) state {
+	s := state{service: w.service, readers: w.readers, endless: w.right.Endless}
+	if left := w.right.Until.Sub(now); !s.endless && w.right.Until > now && left >= shortestOpening {
+		s.left = left
+	}
+	return s
+}
+
+// KernelStats counts what an administrator may wonder about.
+type KernelStats struct {
+	Rebuilt      int           // how often the rules were found changed by others
+	Late         int           // how often a renewal took longer than its token, or failed, and was done again
+	LastDelay    time.Duration // of the latest renewal, from reading the clock to the kernel's answer
+	LongestDelay time.Duration
+}
+
+// Kernel keeps the rules of all fenced instances of this host, in one table. Its methods may be called from anywhere.
+//
+// One goroutine talks to the kernel. It does what is wanted at the moment it looks, so renewals coalesce, and
+// an Open from before a Shut is never applied after it.
+type Kernel struct {
+	ctx   context.Context // for logging; the fence ends by Close alone
+	o     KernelOptions
+	rules ruleset
+
+	mu       sync.Mutex
+	wishes   map[string]*wish
+	shape    uint64       // counts changes of the services
+	arranged uint64       // the shape that is in force
+	err      error        // of the latest turn
+	failing  hold.Instant // since when there is one
+	stats    KernelStats
+	turned   chan struct{} // closed at the end of a turn
+
+	wake  chan struct{}
+	done  chan struct{}
+	ended sync.WaitGroup
+
+	checked hold.Instant // the goroutine's own
+	suspect bool         // the goroutine's own: look at the rules in the next turn
+	told    bool         // the goroutine's own: it was logged that a failure lasts
+}
+
+// Shown is what the kernel itself says of one instance.
+type Shown struct {
+	Instance string
+	Port     uint16
+	Open     bool          // clients pass
+	Readers  bool          // they pass as a mirror's readers
+	Endless  bool          // until it is shut
+	Left     time.Duration // else, how long they still pass
+}
+
+// OpenKernel puts the rules of the services in force, atomically: what is in the table of the former start stays
+// open for as long as it was, and nothing else opens. Services that cannot be fenced ([ErrPartnerHere]) are
+// left out; Guard says so again.
+func OpenKernel(ctx context.Context, o KernelOptions) (*Kernel, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.addresses == nil {
+		o.addresses = hostAddresses
+	}
+	if o.at == nil {
+		o.at = func(string) {}
+	}
+	if o.dial == nil {
+		o.dial = openRuleset
+	}
+	k := &Kernel{
+		ctx: context.WithoutCancel(ctx), o: o, wishes: map[string]*wish{}, shape: 1, turned: make(chan struct{}),
+		wake: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	for _, s := range o.Services {
+		if err := k.check(s.Service); err != nil {
+			o.Logger.WarnContext(ctx, "instance not fenced by the kernel", "instance", s.Service.Name, "error", err)
+			continue
+		}
+		k.wishes[s.Service.Name] = &wish{service: plain(s.Service), right: s.Right, owed: s.Right != Right{}}
+	}
+	var err error
+	if k.rules, err = o.dial(o); err != nil {
+		return nil, fmt.Errorf("fence of the kernel: %w", err)
+	}
+	err = k.arrange()
+	for try := 1; try < startTries && errors.Is(err, errTokenOut); try++ {
+		err = k.arrange()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("fence of the kernel: put the rules in force: %w", err), k.rules.close())
+	}
+	k.checked = o.Clock()
+	k.ended.Go(k.run)
+	return k, nil
+}
+
+// plain is the service with addresses as they are on the wire and in a settled order.
+func plain(s Service) Service {
+	s.Addresses, s.Partners = plainAddresses(s.Addresses), plainAddresses(s.Partners)
+	return s
+}
+
+func plainAddresses(list []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range list {
+		out = append(out, a.Unmap().WithZone(""))
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
+
+func same(a, b Service) bool {
+	return a.Port == b.Port && a.PartnerPort == b.PartnerPort && a.User == b.User &&
+		slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.Partners, b.Partners)
+}
+
+// longestName leaves room for a prefix in what the kernel allows for the name of a set.
+const longestName = 200
+
+// check says why the kernel cannot fence a service.
+func (k *Kernel) check(s Service) error {
+	switch {
+	case s.Name == "" || len(s.Name) > longestName || strings.ContainsRune(s.Name, 0):
+		return fmt.Errorf("the name of the instance (%q) must have 1 to %d bytes", s.Name, longestName)
+	case s.Port == 0:
+		return errors.New("the port where the database listens is not known")
+	}
+	own, err := k.o.addresses()
+	if err != nil {
+		return fmt.Errorf("read the addresses of this host: %w", err)
+	}
+	for _, p := range plain(s).Partners {
+		if p.IsLoopback() || slices.Contains(own, p) {
+			return fmt.Errorf("%w (%v); use a fence of another level, or hosts with addresses of their own",
+				ErrPartnerHere, p)
+		}
+	}
+	return nil
+}
+
+// Guard puts the instance's rules in force: from its return on the port is closed to clients but for what Open lets
+// in. What is open stays open. If the service has changed, its rules are replaced; if it has not, nothing
+// happens. An error other than [ErrPartnerHere] and such of the service itself means that it goes on trying.
+func (k *Kernel) Guard(s Service) error {
+	if err := k.check(s); err != nil {
+		return fmt.Errorf("instance %s: %w", s.Name, err)
+	}
+	s = plain(s)
+	k.mu.Lock()
+	w := k.wishes[s.Name]
+	switch {
+	case w == nil:
+		k.wishes[s.Name] = &wish{service: s}
+		k.shape++
+	case !same(w.service, s):
+		w.service = s
+		k.shape++
+	}
+	shape := k.shape
+	k.mu.Unlock()
+	return k.await(guardPatience, "its rules are not in force yet", func() bool { return k.arranged >= shape })
+}
+
+// Open lets clients in until the right ends, from whoever they come. It does not block; it takes effect at most
+// 100 ms after the clock was read for it, or not at all. It is ignored for an instance without rules.
+func (k *Kernel) Open(name string, r Right) { k.order(name, r, false) }
+
+// OpenForReads lets the readers of a mirror in until the instant, in place of what Open allowed. It does not block.
+func (k *Kernel) OpenForReads(name string, until hold.Instant) {
+	k.order(name, Right{Until: until}, true)
+}
+
+func (k *Kernel) order(name string, r Right, readers bool) {
+	k.mu.Lock()
+	w := k.wishes[name]
+	if w != nil {
+		w.right, w.readers, w.owed = r, readers, true
+		w.number++
+	}
+	k.mu.Unlock()
+	if w != nil {
+		k.nudge()
+	}
+}
+
+// Shut closes the instance's port now. It returns when the kernel has done so, or with an error after 50 ms;
+// then it goes on trying until that or another Open. An instance without rules is not closed, which is an
+// error.
+func (k *Kernel) Shut(name string) error {
+	k.mu.Lock()
+	w := k.wishes[name]
+	if w == nil {
+		k.mu.Unlock()
+		return fmt.Errorf("instance %s has no rules in the kernel's fence; nothing was closed", name)
+	}
+	w.right, w.readers, w.owed = Right{}, false, true
+	w.number++
+	number := w.number
+	k.mu.Unlock()
+	err := k.await(shutPatience, "its port is not closed yet", func() bool { return w.done >= number })
+	if err != nil {
+		return fmt.Errorf("instance %s: %w", name, err)
+	}
+	return nil
+}
+
+// LetGo takes the instance's rules away: everybody passes. It is for a pair that was removed.
+func (k *Kernel) LetGo(name string) error {
+	k.mu.Lock()
+	if k.wishes[name] == nil {
+		k.mu.Unlock()
+		return nil
+	}
+	delete(k.wishes, name)
+	k.shape++
+	shape := k.shape
+	k.mu.Unlock()
+	err := k.await(guardPatience, "its rules are still in force", func() bool { return k.arranged >= shape })
+	if err != nil {
+		return fmt.Errorf("instance %s: %w", name, err)
+	}
+	return nil
+}
+
+// Healthy says why the rules may not be in force as wanted, or nil. A failure that the next attempt mends is none.
+func (k *Kernel) Healthy() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.err != nil && k.o.Clock().Sub(k.failing) < hold.FenceTime {
+		return nil
+	}
+	return k.err
+}
+
+// Stats counts since the start.
+func (k *Kernel) Stats() KernelStats {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.stats
+}
+
+// Close leaves the table as it is for the next start: what is open closes when its time is over. What was
+// ordered a moment before may not have been done.
+func (k *Kernel) Close() error {
+	close(k.done)
+	k.ended.Wait()
+	return k.rules.close()
+}
+
+// await wakes the goroutine and waits until met, which is called with the mutex held.
+func (k *Kernel) await(patience time.Duration, unmet string, met func() bool) error {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		k.mu.Lock()
+		ok, turned, err := met(), k.turned, k.err
+		k.mu.Unlock()
+		if ok {
+			return nil
+		}
+		k.nudge()
+		select {
+		case <-turned:
+		case <-timer.C:
+			if err == nil {
+				err = fmt.Errorf("the kernel has not answered within %v", patience)
+			}
+			return fmt.Errorf("%s, trying on: %w", unmet, err)
+		case <-k.done:
+			return errors.New("the kernel's fence was left by this process")
+		}
+	}
+}
+
+// hostAddresses lists the addresses of this host.
+func hostAddresses() ([]netip.Addr, error) {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Addr
+	for _, a := range list {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			out = append(out, p.Addr().Unmap().WithZone(""))
+		}
+	}
+	return out, nil
+}
+
+func (k *Kernel) nudge() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}

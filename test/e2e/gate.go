@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/witnessd/witnessd/test/fleet"
+)
+
+// gateRows are faults under clients of the gates: they must always be at the primary.
+func gateRows() []placeRow {
+	return []placeRow{
+		{
+			name: "switchover, clients by the gates", flag: "switchover", moves: true, clients: (*fleet.Pair).Gated,
+			inject: func(ctx context.Context, r *placeRun) error {
+				out, err := r.fleet.Ctl(ctx, "pair", "switchover", r.pair.Name, "--reason", "measurement")
+				if err != nil {
+					return fmt.Errorf("switchover: %w: %s", err, out)
+				}
+				return nil
+			},
+			check: func(_ context.Context, r *placeRun) {
+				atPrimary(r)
+				// Whoever connects meanwhile waits, at either gate.
+				connected(r, fleet.GateOf(r.primary), fleet.GateOf(r.mirror), fleet.BothGates)
+			},
+		},
+		{
+			name: "host loses its power, clients by the gates", flag: "host", moves: true, clients: (*fleet.Pair).Gated,
+			inject: func(_ context.Context, r *placeRun) error {
+				r.primary.Kill()
+				time.Sleep(stopped / 4)
+				return r.primary.Start()
+			},
+			check: func(_ context.Context, r *placeRun) {
+				atPrimary(r)
+				connected(r, fleet.GateOf(r.mirror))
+			},
+		},
+		{
+			name: "agent SIGSTOP for 40 s, clients by the gates", flag: "stop", moves: true, clients: (*fleet.Pair).Gated,
+			inject: func(_ context.Context, r *placeRun) error {
+				r.primary.FreezeAgent()
+				time.Sleep(stopped)
+				r.primary.ThawAgent()
+				return nil
+			},
+			check: func(_ context.Context, r *placeRun) {
+				atPrimary(r)
+				connected(r, fleet.GateOf(r.mirror))
+			},
+		},
+		{
+			name: "agent kill -9, clients by the gates", flag: "kill", moves: true, clients: (*fleet.Pair).Gated,
+			inject: killAgent,
+			check: func(_ context.Context, r *placeRun) {
+				atPrimary(r)
+				connected(r, fleet.GateOf(r.mirror))
+			},
+		},
+	}
+}
+
+// atPrimary: whoever comes by a gate is at the primary, whichever gate it is.
+func atPrimary(r *placeRun) {
+	wrong := map[string]int{}
+	for _, a := range r.clients.Answers() {
+		if a.Client.ByGate() && !a.Primary {
+			wrong[a.Client.Name+" led to the mirror "+a.Host]++
+		}
+	}
+	for _, c := range r.list {
+		if n := r.clients.Refusals(c); c.ByGate() && n > 0 {
+			wrong[c.Name+" led to a server that refused a commit"] += n
+		}
+	}
+	for what, n := range wrong {
+		r.breaks("%s, %d times", what, n)
+	}
+}
+
+// connected: no connection to these may have failed. All are counted.
+func connected(r *placeRun, to ...string) {
+	failed, why := map[string]int{}, map[string]string{}
+	for _, c := range r.list {
+		failed[c.Name] += 0
+	}
+	for _, l := range r.clients.Losses() {
+		if l.Answers == 0 && l.At.After(r.began) {
+			failed[l.Client.Name]++
+			why[l.Client.Name] = fmt.Sprintf("last %v after the fault: %s", l.At.Sub(r.began).Round(time.Millisecond), l.Why)
+		}
+	}
+	var counts []string
+	for name, n := range failed {
+		counts = append(counts, fmt.Sprintf("%s %d", name, n))
+		if n > 0 && slices.Contains(to, name) {
+			r.breaks("%d connections to %s failed (%s)", n, name, why[name])
+		}
+	}
+	slices.Sort(counts)
+	r.note("connections that failed: %s", strings.Join(counts, ", "))
+	for name, gap := range r.gaps() {
+		r.note("longest time without a commit by %s: %d ms", name, gap.Milliseconds())
+	}
+}
+
+// gaps is for each thing that clients connect to the longest time without a commit through it.
+func (r *placeRun) gaps() map[string]time.Duration {
+	last, longest := map[string]time.Time{}, map[string]time.Duration{}
+	for _, a := range r.clients.Answers() {
+		name := a.Client.Name
+		if a.Client.Work == fleet.Reads || name == r.primary.Name || name == r.mirror.Name {
+			continue
+		}
+		if before, ok := last[name]; ok && a.At.After(r.began) {
+			longest[name] = max(longest[name], a.At.Sub(before))
+		}
+		last[name] = a.At
+	}
+	return longest
+}

@@ -1,0 +1,231 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A network is a laboratory of its own: every node and every host lives in a network namespace with an address, and
+// a bridge in one more namespace is the switch between them. Nothing of it touches the machine's own network,
+// so its addresses cannot be in anybody's way.
+type network struct {
+	owner string // begins every namespace's name and says whose it is
+	wired []*namespace
+	hub   *namespace // the switch
+}
+
+// namespace is one party's network. A nil one is the machine's own: what works for parties works there too.
+type namespace struct {
+	name    string     // the kernel's, as `ip netns` shows it
+	address netip.Addr // on eth0
+	mac     string     // of eth0
+	port    string     // the other end of the cable, in the switch
+	file    *os.File
+	network *network
+}
+
+// namespacePrefix tells our namespaces from others'. The pid of the program that made them follows.
+const namespacePrefix = "wfl-"
+
+// newNetwork makes the switch, and removes what fleets left behind whose program is dead.
+func newNetwork() (*network, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("hosts as network namespaces need root: run this as root")
+	}
+	if err := removeLeftovers(); err != nil {
+		return nil, err
+	}
+	n := &network{owner: fmt.Sprintf("%s%d-", namespacePrefix, os.Getpid())}
+	var err error
+	if n.hub, err = n.space("switch"); err != nil {
+		return nil, err
+	}
+	return n, n.hub.ip("link add br0 type bridge", "link set br0 up")
+}
+
+// space makes a namespace that is not wired yet.
+func (n *network) space(party string) (*namespace, error) {
+	s := &namespace{name: n.owner + party, network: n}
+	if err := ip("netns add " + s.name); err != nil {
+		return nil, err
+	}
+	n.wired = append(n.wired, s)
+	var err error
+	if s.file, err = os.Open(filepath.Join("/run/netns", s.name)); err != nil {
+		return nil, fmt.Errorf("open network namespace: %w", err)
+	}
+	return s, s.ip("link set lo up")
+}
+
+// join makes a party's namespace and wires it to the switch.
+func (n *network) join(party string) (*namespace, error) {
+	s, err := n.space(party)
+	if err != nil {
+		return nil, err
+	}
+	number := len(n.wired)
+	s.address = netip.AddrFrom4([4]byte{10, 77, 0, byte(number)})
+	s.mac = fmt.Sprintf("02:77:00:00:00:%02x", number)
+	s.port = fmt.Sprintf("port%d", number)
+	err = s.ip(
+		fmt.Sprintf("link add eth0 address %s type veth peer name %s netns %s", s.mac, s.port, n.hub.name),
+		fmt.Sprintf("addr add %s/16 dev eth0", s.address),
+		"link set eth0 up")
+	if err != nil {
+		return nil, err
+	}
+	return s, n.hub.ip(fmt.Sprintf("link set %s master br0", s.port), fmt.Sprintf("link set %s up", s.port))
+}
+
+// laboratory is the prefix of all addresses, for what must let them in.
+const laboratory = "10.77.0.0/16"
+
+func (s *namespace) ip(commands ...string) error {
+	for _, c := range commands {
+		if err := ip("-n " + s.name + " " + c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func ip(command string) error {
+	out, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("ip %s: %w: %s", command, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// unplug pulls the party's cable: its own address goes on working inside, as it does on a real host.
+func (s *namespace) unplug() error { return s.network.hub.ip(fmt.Sprintf("link set %s down", s.port)) }
+
+func (s *namespace) plug() error { return s.network.hub.ip(fmt.Sprintf("link set %s up", s.port)) }
+
+// nobody is an Ethernet address that no party has. What is sent there reaches nobody, and the sender gets no error:
+// this is how a filter between two parties looks to both.
+const nobody = "02:77:00:00:ff:ff"
+
+// cut loses everything between two parties, in both directions and without an error.
+func (n *network) cut(a, b *namespace) error {
+	neighbor := func(at, other *namespace) error {
+		return at.ip(fmt.Sprintf("neigh replace %s lladdr %s dev eth0 nud permanent", other.address, nobody))
+	}
+	return errors.Join(neighbor(a, b), neighbor(b, a))
+}
+
+// mend undoes cut.
+func (n *network) mend(a, b *namespace) error {
+	neighbor := func(at, other *namespace) error {
+		return at.ip(fmt.Sprintf("neigh replace %s lladdr %s dev eth0 nud reachable", other.address, other.mac))
+	}
+	return errors.Join(neighbor(a, b), neighbor(b, a))
+}
+
+// inside calls do on a thread that is in the namespace. Sockets opened there stay there, and processes started there
+// live there.
+func (s *namespace) inside(do func() error) error {
+	if s == nil {
+		return do()
+	}
+	result := make(chan error, 1)
+	go func() {
+		// Never unlocked: the thread ends with this goroutine, so that nobody else is ever run in the namespace.
+		runtime.LockOSThread()
+		if err := unix.Setns(int(s.file.Fd()), unix.CLONE_NEWNET); err != nil {
+			result <- fmt.Errorf("enter network namespace %s: %w", s.name, err)
+			return
+		}
+		result <- do()
+	}()
+	return <-result
+}
+
+// dial connects from inside the namespace.
+func (s *namespace) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	var c net.Conn
+	err := s.inside(func() error {
+		var d net.Dialer
+		var err error
+		c, err = d.DialContext(ctx, network, address)
+		return err
+	})
+	return c, err
+}
+
+// pids are all processes that live in the namespace.
+func (s *namespace) pids() []int {
+	own, err := s.file.Stat()
+	if err != nil {
+		return nil
+	}
+	return processes(func(pid string) bool {
+		there, err := os.Stat(filepath.Join("/proc", pid, "ns", "net"))
+		return err == nil && os.SameFile(own, there)
+	})
+}
+
+// kill ends every process in the namespace, those that are born meanwhile too.
+func (s *namespace) kill() {
+	killAll(s.pids)
+}
+
+// close ends every process in every namespace and removes all.
+func (n *network) close() {
+	if n == nil {
+		return
+	}
+	for _, s := range n.wired {
+		if s.file != nil {
+			s.kill()
+			_ = s.file.Close()
+		}
+		_ = ip("netns del " + s.name)
+	}
+	n.wired = nil
+}
+
+// removeLeftovers removes the namespaces of programs that died without removing them, and the processes in them.
+func removeLeftovers() error {
+	entries, err := os.ReadDir("/run/netns")
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for namespaces of dead fleets: %w", err)
+	}
+	for _, e := range entries {
+		rest, ours := strings.CutPrefix(e.Name(), namespacePrefix)
+		owner, _, named := strings.Cut(rest, "-")
+		pid, err := strconv.Atoi(owner)
+		if !ours || !named || err != nil || !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			continue
+		}
+		s := &namespace{name: e.Name()}
+		if s.file, err = os.Open(filepath.Join("/run/netns", e.Name())); err == nil {
+			s.kill()
+			_ = s.file.Close()
+		}
+		if err := ip("netns del " + e.Name()); err != nil {
+			return fmt.Errorf("remove what a dead fleet left: %w", err)
+		}
+	}
+	return nil
+}
+
+// dialTimeout bounds the connecting of a socket. Where the cable is pulled the kernel would try for minutes, less
+// and less often.
+const dialTimeout = time.Second

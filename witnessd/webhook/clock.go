@@ -1,0 +1,5 @@
+package webhook
+
+import "time"
+
+func wallClock() time.Time { return time.Now() }

@@ -67,15 +67,7 @@ func newHouseOn(t *testing.T, host string, plain bool, change func(*Options)) *h
 		Instance: t.Name(), Wait: patience, Database: h.db.address, Clock: h.clock,
 		Logger: slog.New(slog.NewTextHandler(tester{t}, nil)),
 	}
-	if plain {
-		o.Dial = func(ctx context.Context, address string) (net.Conn, error) {
-			c, err := dialTCP(ctx, address)
-			if err != nil {
-				return nil, err
-			}
-			return opaque{c}, nil
-		}
-	}
+	o.Dial = dialAsGate(plain)
 	if change != nil {
 		change(&o)
 	}
@@ -122,8 +114,26 @@ func (h *house) follow(partner *house) {
 	h.Route(Route{Partner: partner.address, PartnerHosts: loopback()})
 }
 
+// gateHost is the address that gates connect from here, so that they can be told from clients; ::1 has no such
+// neighbour.
+const gateHost = "127.0.0.2"
+
 func loopback() []netip.Addr {
-	return []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")}
+	return []netip.Addr{netip.MustParseAddr(gateHost), netip.MustParseAddr("::1")}
+}
+
+func dialAsGate(plain bool) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, address string) (net.Conn, error) {
+		var d net.Dialer
+		if strings.HasPrefix(address, "127.") {
+			d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(gateHost)}
+		}
+		c, err := d.DialContext(ctx, "tcp", address)
+		if err != nil || !plain {
+			return c, err
+		}
+		return opaque{c}, nil
+	}
 }
 
 // dial is a client's connection to the gate.

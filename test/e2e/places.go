@@ -309,6 +309,17 @@ func (r *placeRun) judgeStay(ctx context.Context, before *witnessv1.Pair) {
 	if shown > 3 {
 		r.breaks("and %d more sessions", shown-3)
 	}
+	r.noteSilences()
+}
+
+// noteSilences tells which clients had to wait, and when.
+func (r *placeRun) noteSilences() {
+	var parts []string
+	for _, s := range r.clients.Silences(r.began) {
+		parts = append(parts, fmt.Sprintf("%s to %s %v: %s at %s", placeOf(s.Client), s.Client.Name, s.Client.Work,
+			milliseconds(s.Long), milliseconds(s.From.Sub(r.began))))
+	}
+	r.note("longest waits for an answer (after the fault): %s", strings.Join(parts[:min(6, len(parts))], "; "))
 }
 
 // concerned says whether a loss would be noticed where nobody may notice anything: a session that worked, or a

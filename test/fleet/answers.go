@@ -1,8 +1,10 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -35,6 +37,28 @@ func (c *Clients) Gap(from, until time.Time) time.Duration {
 		longest, last = max(longest, a.At.Sub(last)), a.At
 	}
 	return max(longest, until.Sub(last))
+}
+
+// Silence is the longest time that a client had no answer.
+type Silence struct {
+	Client *Client
+	From   time.Time
+	Long   time.Duration
+}
+
+// Silences are the longest ones of each client that had answers before and after it, longest first, since from.
+func (c *Clients) Silences(from time.Time) []Silence {
+	last, longest := map[*Client]time.Time{}, map[*Client]Silence{}
+	for _, a := range c.Answers() {
+		before, ok := last[a.Client]
+		last[a.Client] = a.At
+		if long := a.At.Sub(before); ok && a.At.After(from) && long > longest[a.Client].Long {
+			longest[a.Client] = Silence{Client: a.Client, From: before, Long: long}
+		}
+	}
+	list := slices.Collect(maps.Values(longest))
+	slices.SortFunc(list, func(a, b Silence) int { return cmp.Compare(b.Long, a.Long) })
+	return list
 }
 
 // Lost reads every row from the host and counts the acknowledged ones that are missing.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,6 +35,7 @@ type Options struct {
 	Dial    func(ctx context.Context, address string) (net.Conn, error)
 	Listen  func(address string) (net.Listener, error)
 	Engines map[string]engine.Engine // by instance name, instead of those the configuration names
+	Lookup  func(ctx context.Context, host string) ([]netip.Addr, error)
 	Kernel  func(ctx context.Context, o fence.KernelOptions) (kernelFence, error)
 	Version string
 	Logger  *slog.Logger
@@ -107,6 +109,9 @@ func New(config Config, opts Options) (*Agent, error) {
 		return nil, err
 	}
 	a.names = newNames(filepath.Join(config.RunDir, "addresses.json"), func() { a.post(namesChanged{}) })
+	if opts.Lookup != nil {
+		a.names.lookup = opts.Lookup
+	}
 	a.atEnd = os.Getenv(atEndVariable) == "1"
 	return a, nil
 }

@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/witnessd/witnessd/agent/fence"
@@ -27,12 +28,12 @@ type kernelFence interface {
 	Close() error
 }
 
-// kernelGuard is one instance's part in the kernel's fence. It is owned by the loop, but for fence, which is
+// kernelGuard is one instance's part in the kernel's fence. It is owned by the loop, but for fence and on, which are
 // safe for all.
 type kernelGuard struct {
 	fence   kernelFence // nil: not used
 	service fence.Service
-	on      bool         // the rules are in force
+	on      atomic.Bool  // the rules are in force
 	bad     error        // why they are not
 	readers hold.Instant // until when a mirror's readers were let in
 }
@@ -156,17 +157,22 @@ func (a *Agent) guardKernel(ctx context.Context, i *instance) {
 		return
 	}
 	s := a.service(i.config, i.state.File.Peer)
-	if k.on && sameService(s, k.service) {
+	if k.on.Load() && sameService(s, k.service) {
 		return
 	}
 	err := k.fence.Guard(s)
+	refused := errors.Is(err, fence.ErrPartnerHere) || s.Port == 0
 	if err != nil && (k.bad == nil || k.bad.Error() != err.Error()) {
 		i.log.WarnContext(ctx, "no fence of the kernel for this instance; a weaker level is used", "error", err)
 	}
-	if err == nil && !k.on {
+	if err == nil && !k.on.Load() {
 		i.log.InfoContext(ctx, "fence of the kernel in force", "table", a.config.Fence.Table, "port", s.Port)
 	}
-	k.service, k.on, k.bad = s, err == nil, err
+	k.service, k.bad = s, nil
+	if refused {
+		k.bad = err
+	}
+	k.on.Store(!refused) // after another error it goes on trying, and says so itself
 }
 
 func sameService(x, y fence.Service) bool {
@@ -176,7 +182,7 @@ func sameService(x, y fence.Service) bool {
 // open lets clients in at the kernel's fence. It does not block.
 func (i *instance) open(r hold.Renew) {
 	i.closing.Store(false)
-	if i.kernel.on {
+	if i.kernel.on.Load() {
 		i.kernel.fence.Open(i.name, fence.Right{Until: r.Until, Endless: r.Endless})
 		i.kernel.readers = 0
 	}
@@ -189,7 +195,7 @@ func (i *instance) openForReads(now hold.Instant, wanted bool) {
 	st := i.state.Status(now)
 	copies := st.Managed && !st.Primary && i.state.File.Primary != i.state.Self && st.Engine.Running &&
 		st.Engine.Role == hold.RoleMirror
-	if !wanted || !i.kernel.on || !copies || i.kernel.readers.Sub(now) > lease/2 {
+	if !wanted || !i.kernel.on.Load() || !copies || i.kernel.readers.Sub(now) > lease/2 {
 		return
 	}
 	i.kernel.readers = now.Add(lease)
@@ -202,7 +208,7 @@ func (i *instance) stopNow(ctx context.Context) error {
 	if i.gate != nil {
 		i.gate.Shut("the right to serve has ended")
 	}
-	if i.kernel.fence == nil {
+	if !i.kernel.on.Load() {
 		return i.engine.Fence(ctx)
 	}
 	shut := make(chan error, 1)
@@ -249,10 +255,10 @@ func (a *Agent) level(i *instance) (fence.Level, string) {
 
 // letGoKernel takes the instance's rules away: its pair was removed.
 func (i *instance) letGoKernel(ctx context.Context) {
-	if !i.kernel.on {
+	if !i.kernel.on.Load() {
 		return
 	}
-	i.kernel.on = false
+	i.kernel.on.Store(false)
 	if err := i.kernel.fence.LetGo(i.name); err != nil {
 		i.log.ErrorContext(ctx, "the kernel's fence still closes the port of a database that is not managed any more; run "+
 			"witness-agent fence remove, as root", "error", err)

@@ -85,9 +85,10 @@ func (a *Agent) openInstance(ctx context.Context, c Instance, eng engine.Engine)
 	name := c.Name
 	i := &instance{
 		name: name, config: c, engine: eng, log: a.log.With("instance", name), post: a.postEvent,
-		kernel: kernelGuard{fence: a.kernel}, file: a.epochFileOf(name), mark: a.markFileOf(name),
+		file: a.epochFileOf(name), mark: a.markFileOf(name),
 		ops: make(chan operation, 1),
 	}
+	i.kernel.fence = a.kernel
 	file, known, err := i.file.load()
 	if err != nil {
 		return nil, err

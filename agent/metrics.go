@@ -30,6 +30,18 @@ func newMetrics(reg *prometheus.Registry) *metrics {
 	return m
 }
 
+// counters are what other parts of the agent count.
+func counters(unfed, dropped func() uint64) []prometheus.Collector {
+	counter := func(name, help string, count func() uint64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "witness_agent_" + name, Help: help},
+			func() float64 { return float64(count()) })
+	}
+	return []prometheus.Collector{
+		counter("watchdog_failures_total", "Times that a watchdog could not be fed.", unfed),
+		counter("hooks_dropped_total", "Changes of role that no hook was run for, because too many waited.", dropped),
+	}
+}
+
 // statusMetrics are made at each scrape from what was last published, and like the endpoints do not believe a stuck
 // loop.
 type statusMetrics struct {

@@ -172,14 +172,22 @@ func (st instanceStatus) page(now hold.Instant, snap *snapshot) page {
 	return p
 }
 
+// Shown is what RoleEndpoints shows of one instance.
+type Shown struct {
+	hold.Status
+	Partner hold.Engine // what the partner's agent has just said of its database
+}
+
 // RoleEndpoints are an agent's role endpoints over statuses that somebody else keeps, by instance: what a test of a
 // load balancer's configuration needs. look is called for each question.
-func RoleEndpoints(clock Clock, look func() map[string]hold.Status) http.Handler {
+func RoleEndpoints(clock Clock, look func() map[string]Shown) http.Handler {
 	mux := http.NewServeMux()
 	roles{clock: clock, look: func() *snapshot {
 		s := &snapshot{at: clock()}
-		for name, status := range look() {
-			s.instances = append(s.instances, instanceStatus{name: name, status: status, until: s.at.Add(status.ServesFor)})
+		for name, shown := range look() {
+			s.instances = append(s.instances, instanceStatus{
+				name: name, status: shown.Status, until: s.at.Add(shown.ServesFor), peer: shown.Partner, peerAt: s.at,
+			})
 		}
 		return s
 	}}.register(mux)
@@ -211,6 +219,7 @@ func (a *Agent) serveHTTP(ctx context.Context) error {
 		return fmt.Errorf("listen for HTTP on %s: %w", a.config.HTTP.Listen, err)
 	}
 	a.reg.MustRegister(newStatusMetrics(a.clock, a.status.Load))
+	a.reg.MustRegister(counters(a.watchdog.Failures, a.hooks.Dropped)...)
 	mux := http.NewServeMux()
 	roles{clock: a.clock, look: a.status.Load}.register(mux)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.reg, promhttp.HandlerOpts{}))

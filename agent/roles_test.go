@@ -366,7 +366,7 @@ func TestHTTPServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	fmt.Fprint(conn, "OPTIONS /primary HTTP/1.0\r\n\r\n")
+	_, _ = fmt.Fprint(conn, "OPTIONS /primary HTTP/1.0\r\n\r\n")
 	buf := make([]byte, 4096)
 	n, _ := conn.Read(buf)
 	if got := string(buf[:n]); !strings.HasPrefix(got, "HTTP/1.0 200 OK\r\n") || !strings.HasSuffix(got, "\r\n\r\n") {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -210,6 +211,7 @@ type fakeDB struct {
 	exits    chan engine.Exit
 	onLook   func() // called with mu held
 	onFollow func(ctx context.Context) error
+	onFence  func()
 	// onHandOver is called before the database is stopped.
 	onHandOver func()
 }
@@ -280,8 +282,13 @@ func (d *fakeDB) HandOver(context.Context, engine.Peer) (engine.Handover, error)
 	}
 	return engine.Handover{MirrorHasEverything: true}, d.halt("hand over")
 }
-func (d *fakeDB) Stop(context.Context) error  { return d.halt("stop") }
-func (d *fakeDB) Fence(context.Context) error { return d.halt("fence") }
+func (d *fakeDB) Stop(context.Context) error { return d.halt("stop") }
+func (d *fakeDB) Fence(context.Context) error {
+	if d.onFence != nil {
+		d.onFence()
+	}
+	return d.halt("fence")
+}
 func (d *fakeDB) LetGo(context.Context) error { return nil }
 func (d *fakeDB) Close() error {
 	d.mu.Lock()
@@ -318,12 +325,16 @@ func (d *fakeDB) called(call string) int {
 	return n
 }
 
+// partnerAddr is where every name leads.
+var partnerAddr = netip.MustParseAddr("192.0.2.2")
+
 // host is an agent and its database. The directories outlive a start of the agent.
 type testHost struct {
 	w          *world
 	name       string
 	state, run string
 	db         *fakeDB
+	kernel     *fakeKernel // nil: none
 	agent      *Agent
 	cancel     context.CancelFunc
 	ended      chan error
@@ -342,8 +353,12 @@ func (h *testHost) start() {
 	c.Host, c.StateDir, c.RunDir, c.HTTP.Listen = h.name, h.state, h.run, ""
 	c.Link = Listen{Listen: h.name + ":7412", Advertise: h.name + ":7412"}
 	c.Instances = []Instance{{Name: "main"}}
+	c.Instances[0].Demo.Listen = "192.0.2.1:5432"
 	for _, n := range h.w.nodes {
 		c.Witness.Endpoints = append(c.Witness.Endpoints, n.name)
+	}
+	if h.kernel != nil {
+		c.Fence = Fence{Level: FenceAuto, Table: "test", MirrorReads: true}
 	}
 	var logger *slog.Logger
 	if testing.Verbose() {
@@ -352,7 +367,8 @@ func (h *testHost) start() {
 	var err error
 	h.agent, err = New(c, Options{
 		Clock: h.w.clock, Dial: h.w.dial, Listen: h.w.listen, Logger: logger,
-		Engines: map[string]engine.Engine{"main": h.db},
+		Engines: map[string]engine.Engine{"main": h.db}, Kernel: h.kernel.open,
+		Lookup: func(context.Context, string) ([]netip.Addr, error) { return []netip.Addr{partnerAddr}, nil },
 	})
 	if err != nil {
 		h.w.t.Fatal(err)

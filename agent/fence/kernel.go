@@ -24,6 +24,8 @@ import (
 //   - A database in a network namespace of its own (a container) is not seen.
 //   - The kernel's time-outs stand still while the host sleeps, the clock of a right does not: after a resume
 //     the agent closes within 100 ms, and nothing is claimed for that gap.
+//   - Whoever changes the ruleset keeps others waiting in the kernel. A change that takes longer than a lease (some
+//     hundred thousand elements) lets the right run out.
 //   - Where the partner has an address of this same host, it cannot be told from clients: see [Kernel.Guard].
 const LevelKernel Level = "kernel"
 
@@ -175,6 +177,7 @@ type Kernel struct {
 	arranged uint64       // the shape that is in force
 	err      error        // of the latest turn
 	failing  hold.Instant // since when there is one
+	busy     hold.Instant // since when the turn under way lasts; 0: none
 	stats    KernelStats
 	turned   chan struct{} // closed at the end of a turn
 
@@ -372,7 +375,12 @@ func (k *Kernel) LetGo(name string) error {
 func (k *Kernel) Healthy() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.err != nil && k.o.Clock().Sub(k.failing) < hold.FenceTime {
+	now := k.o.Clock()
+	if k.err == nil && k.busy != 0 && now.Sub(k.busy) >= hold.FenceTime {
+		return fmt.Errorf("the kernel has not answered for %v; somebody else may be changing a large ruleset",
+			now.Sub(k.busy).Round(time.Millisecond))
+	}
+	if k.err != nil && now.Sub(k.failing) < hold.FenceTime {
 		return nil
 	}
 	return k.err

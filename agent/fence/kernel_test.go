@@ -219,8 +219,15 @@ func TestKernelCoalesces(t *testing.T) {
 		if err := b.Shut("main"); err == nil || time.Since(begun) != shutPatience {
 			t.Errorf("shut: %v after %v, want an error after %v", err, time.Since(begun), shutPatience)
 		}
+		time.Sleep(hold.FenceTime)
+		if b.Healthy() == nil {
+			t.Error("healthy while the kernel does not answer")
+		}
 		close(release)
 		time.Sleep(time.Second)
+		if err := b.Healthy(); err != nil {
+			t.Error(err)
+		}
 		if got := b.rules.until("main"); got != 0 {
 			t.Error("an Open was done after the Shut that followed it")
 		}

@@ -13,6 +13,7 @@ func (k *Kernel) run() {
 	timer := time.NewTimer(longestSleep)
 	defer timer.Stop()
 	for {
+		k.begin()
 		err := k.turn()
 		k.finish(err)
 		timer.Reset(k.sleep(err))
@@ -73,6 +74,13 @@ func (k *Kernel) sleep(err error) time.Duration {
 	return d
 }
 
+// begin notes since when the kernel may keep this goroutine waiting.
+func (k *Kernel) begin() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.busy = k.o.Clock()
+}
+
 // finish notes how a turn went, and tells of a failure that lasts.
 func (k *Kernel) finish(err error) {
 	k.mu.Lock()
@@ -89,7 +97,7 @@ func (k *Kernel) finish(err error) {
 		k.told = true
 		k.o.Logger.ErrorContext(k.ctx, "fence of the kernel does not do as told; trying on", "error", err)
 	}
-	k.err = err
+	k.err, k.busy = err, 0
 	close(k.turned)
 	k.turned = make(chan struct{})
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -166,10 +167,11 @@ func TestClockBeforeTransfer(t *testing.T) {
 	each(t, func(t *testing.T, plain bool) {
 		for _, from := range []string{"client", "database"} {
 			t.Run(from, func(t *testing.T) {
-				now := hold.Instant(1000)
+				var now atomic.Int64
+				now.Store(1000)
 				db := newDatabase(t, "127.0.0.1")
 				arrivals := db.arrivals()
-				g := New(Options{Clock: func() hold.Instant { return now }})
+				g := New(Options{Clock: func() hold.Instant { return hold.Instant(now.Load()) }})
 				if err := g.muster(); err != nil {
 					t.Fatal(err)
 				}
@@ -195,7 +197,7 @@ func TestClockBeforeTransfer(t *testing.T) {
 				talk(client, server)
 				talk(server, client)
 				// Nobody else reads the clock while nothing is sent.
-				now = 2000
+				now.Store(2000)
 				a, b := net.Conn(client), net.Conn(server)
 				if from == "database" {
 					a, b = b, a

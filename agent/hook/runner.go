@@ -115,7 +115,7 @@ func (r *Runner) Run(event Event) {
 	if len(hooks) == 0 {
 		return
 	}
-	if dropped, any := r.enqueue(event, hooks); any {
+	if dropped, gone := r.enqueue(event, hooks); gone {
 		detail := fmt.Sprintf("not run: %d later events wait already", queueLimit)
 		for k, h := range dropped.hooks {
 			r.ended(dropped.event, h, Result{Sequence: dropped.sequence + uint64(k), Detail: detail})
@@ -124,7 +124,7 @@ func (r *Runner) Run(event Event) {
 }
 
 // enqueue returns the event that had to go for the new one, if any.
-func (r *Runner) enqueue(event Event, hooks []Hook) (dropped job, any bool) {
+func (r *Runner) enqueue(event Event, hooks []Hook) (dropped job, gone bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -142,7 +142,7 @@ func (r *Runner) enqueue(event Event, hooks []Hook) (dropped job, any bool) {
 	r.sequence += uint64(len(hooks))
 	if len(q.waiting) > queueLimit {
 		// Whatever waits was superseded by what came after it; the newest says how things are.
-		dropped, any = q.waiting[0], true
+		dropped, gone = q.waiting[0], true
 		q.waiting = slices.Delete(q.waiting, 0, 1)
 		r.dropped++
 	}
@@ -150,7 +150,7 @@ func (r *Runner) enqueue(event Event, hooks []Hook) (dropped job, any bool) {
 		q.busy = true
 		r.running.Go(func() { r.workOff(q) })
 	}
-	return dropped, any
+	return dropped, gone
 }
 
 func (h Hook) wants(e Event) bool {

@@ -181,7 +181,7 @@ func TestEndOfTheOutputIsKept(t *testing.T) {
 	}
 	var small tail
 	for _, c := range strings.Repeat("ab", keptOutput) {
-		fmt.Fprint(&small, string(c))
+		_, _ = fmt.Fprint(&small, string(c))
 	}
 	if got := small.String(); got != "..."+strings.Repeat("ab", keptOutput/2) {
 		t.Errorf("byte by byte: %q", got)

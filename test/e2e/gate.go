@@ -82,21 +82,31 @@ func atPrimary(r *placeRun) {
 	}
 }
 
-// connected: no connection to these may have failed. All are counted.
+// cutAtOnce bounds the time between the cuts of two sessions by the same gate.
+const cutAtOnce = 100 * time.Millisecond
+
+// connected: no connection to these may have failed, but for those that were already under way to a primary when
+// the gate cut all that led there. All are counted.
 func connected(r *placeRun, to ...string) {
-	failed, why := map[string]int{}, map[string]string{}
+	failed, underWay, why := map[string]int{}, map[string]int{}, map[string]string{}
 	for _, c := range r.list {
 		failed[c.Name] += 0
 	}
-	for _, l := range r.clients.Losses() {
-		if l.Answers == 0 && l.At.After(r.began) {
-			failed[l.Client.Name]++
-			why[l.Client.Name] = fmt.Sprintf("last %v after the fault: %s", l.At.Sub(r.began).Round(time.Millisecond), l.Why)
+	losses := r.clients.Losses()
+	for _, l := range losses {
+		switch name := l.Client.Name; {
+		case l.Answers > 0 || l.At.Before(r.began):
+		case wasUnderWay(losses, l):
+			underWay[name]++
+		default:
+			failed[name]++
+			why[name] = fmt.Sprintf("last begun %v and failed %v after the fault: %s",
+				l.Began.Sub(r.began).Round(time.Millisecond), l.At.Sub(r.began).Round(time.Millisecond), l.Why)
 		}
 	}
 	var counts []string
 	for name, n := range failed {
-		counts = append(counts, fmt.Sprintf("%s %d", name, n))
+		counts = append(counts, fmt.Sprintf("%s %d (and %d under way when it cut)", name, n, underWay[name]))
 		if n > 0 && slices.Contains(to, name) {
 			r.breaks("%d connections to %s failed (%s)", n, name, why[name])
 		}
@@ -106,6 +116,14 @@ func connected(r *placeRun, to ...string) {
 	for name, gap := range r.gaps() {
 		r.note("longest time without a commit by %s: %d ms", name, gap.Milliseconds())
 	}
+}
+
+// wasUnderWay says whether sessions by the same way were cut when this connection failed, and it was begun before.
+func wasUnderWay(losses []fleet.Loss, failed fleet.Loss) bool {
+	return slices.ContainsFunc(losses, func(l fleet.Loss) bool {
+		return l.Client.Name == failed.Client.Name && l.Answers > 0 && failed.Began.Before(l.At) &&
+			l.At.Sub(failed.At).Abs() < cutAtOnce
+	})
 }
 
 // gaps is for each thing that clients connect to the longest time without a commit through it.

@@ -61,7 +61,8 @@ type Loss struct {
 	Client  *Client
 	Primary bool      // the session's last answer came from a primary
 	Answers int       // that the session had; 0: it could not be made
-	Last    time.Time // of them
+	Began   time.Time // the session, or the try to make it
+	Last    time.Time // of the answers
 	At      time.Time
 	Why     string
 }
@@ -182,7 +183,7 @@ func (c *Clients) Stop() {
 
 // session is one connection of a client.
 type session struct {
-	busy   atomic.Pointer[time.Time] // since when it waits for something; nil: it does not
+	busy   atomic.Pointer[time.Time] // until when it may wait without being parked; nil: it does not wait
 	parked atomic.Bool               // another session has taken its place: it ends with the answer it waits for
 	ended  chan struct{}
 }
@@ -210,8 +211,8 @@ func (c *Clients) keep(ctx context.Context, client *Client) {
 		case <-s.ended:
 			s = open()
 		case <-ticker.C:
-			since := s.busy.Load()
-			if since != nil && time.Since(*since) > patience && waiting.Load() < sessionsAtMost {
+			until := s.busy.Load()
+			if until != nil && time.Now().After(*until) && waiting.Load() < sessionsAtMost {
 				s.parked.Store(true)
 				s = open()
 			}
@@ -221,7 +222,7 @@ func (c *Clients) keep(ctx context.Context, client *Client) {
 
 // serve is one session from its beginning to its end.
 func (c *Clients) serve(ctx context.Context, client *Client, s *session) {
-	loss := Loss{Client: client}
+	loss := Loss{Client: client, Began: time.Now()}
 	err := c.work(ctx, client, s, &loss)
 	if ctx.Err() != nil || err == nil {
 		return
@@ -237,8 +238,11 @@ func (c *Clients) serve(ctx context.Context, client *Client, s *session) {
 
 // work returns nil if the session ended by its own will.
 func (c *Clients) work(ctx context.Context, client *Client, s *session, loss *Loss) error {
-	began := time.Now()
-	s.busy.Store(&began)
+	trying := time.Now().Add(patience)
+	if len(client.To) > 1 {
+		trying = trying.Add(time.Duration(len(client.To)) * severalTimeout)
+	}
+	s.busy.Store(&trying)
 	conn, err := client.connect(ctx)
 	if err != nil {
 		return err
@@ -248,9 +252,12 @@ func (c *Clients) work(ctx context.Context, client *Client, s *session, loss *Lo
 		defer cancel()
 		_ = conn.Close(closing)
 	}()
-	for ctx.Err() == nil && !s.parked.Load() {
+	// A session that has become possible late, and is parked by then, still asks once: a server that went on must not
+	// answer it.
+	for first := true; ctx.Err() == nil && (first || !s.parked.Load()); first = false {
 		sent := time.Now()
-		s.busy.Store(&sent)
+		until := sent.Add(patience)
+		s.busy.Store(&until)
 		a, err := c.statement(ctx, conn, client)
 		s.busy.Store(nil)
 		if said, ok := errors.AsType[*pgconn.PgError](err); ok && !conn.IsClosed() && said.Severity != "FATAL" {

@@ -14,7 +14,8 @@ SEED     ?=
 FUZZTIME ?= 3s
 
 .DEFAULT_GOAL := help
-.PHONY: help generate generate-check breaking lint format test build e2e demo model sim mutants fuzz nightly check
+.PHONY: help generate generate-check breaking lint format test build e2e e2e-fence e2e-gate bench-gate demo model sim \
+	mutants fuzz nightly check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +52,15 @@ build: ## the programs, into bin/
 e2e: ## real processes and real faults, RUNS times over (RUNS=5)
 	go run ./test/e2e -runs=$(RUNS)
 
+e2e-fence: ## agents killed and frozen, hosts frozen and cut off, in network namespaces (RUNS=5; root; about 5 min a run)
+	go run ./test/e2e -set fence -runs=$(RUNS)
+
+e2e-gate: ## the same with clients that come by the gates (RUNS=5; root)
+	go run ./test/e2e -set gate -runs=$(RUNS)
+
+bench-gate: ## the gate beside a direct connection and HAProxy: throughput, latency, idle connections
+	go run ./test/gatebench
+
 demo: ## three nodes, two pairs, five faults, one after the other (ENGINE=demo|postgres)
 	go run ./test/demo -engine=$(ENGINE)
 
@@ -76,6 +86,8 @@ nightly: ## the long forms of all that make test and CI do a share of (hours)
 	go test ./test/crash -run TestKills -kills 1000 -live 2 -timeout 3h -v
 	go test ./raftstore -run TestDamagedLog -flips 100000 -timeout 2h
 	$(MAKE) --no-print-directory e2e RUNS=30
+	$(MAKE) --no-print-directory e2e-fence RUNS=10
+	$(MAKE) --no-print-directory e2e-gate RUNS=10
 
 check: ## everything CI does, in the same order
 	.ci/run

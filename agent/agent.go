@@ -223,7 +223,7 @@ func (a *Agent) sayLevels(ctx context.Context) {
 		if level == fence.LevelEngine {
 			note = "a killed or frozen agent does not fence at this level; " + note
 		}
-		i.log.InfoContext(ctx, "fence level", "level", string(level), "note", note)
+		i.log.InfoContext(ctx, "fence level", "fence", string(level), "note", note)
 	}
 }
 

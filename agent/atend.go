@@ -68,8 +68,8 @@ type atEnd struct {
 	boot   string
 }
 
-// due says when the instance's service must end: with the mark of the former agent, and without one at the moment given.
-// A sole right has no end, and what has no epoch, or another primary, needs none.
+// due says when the instance's service must end: with the mark of the former agent, and without one at the moment
+// given. A sole right has no end, and what has no epoch, or another primary, needs none.
 func (e *atEnd) due(c Instance, unmarked hold.Instant) (at hold.Instant, owed bool) {
 	a := Agent{config: e.config, boot: e.boot}
 	file, known, err := a.epochFileOf(c.Name).load()

@@ -39,7 +39,7 @@ func TestAtEnd(t *testing.T) {
 		file *hold.File
 		mark *hold.Renew // Until counts from the test's start
 		role engine.Role
-		// agent says when a new agent takes the lock; renew what mark it leaves before it dies at once
+		// agent says when a new agent takes the lock, renew what mark another leaves before it dies.
 		agent time.Duration
 		renew *hold.Renew
 		want  time.Duration // -1: never

@@ -25,6 +25,7 @@ type kernelFence interface {
 	Shut(instance string) error
 	LetGo(instance string) error
 	Healthy() error
+	Stats() fence.KernelStats
 	Close() error
 }
 
@@ -263,6 +264,14 @@ func (i *instance) letGoKernel(ctx context.Context) {
 		i.log.ErrorContext(ctx, "the kernel's fence still closes the port of a database that is not managed any more; run "+
 			"witness-agent fence remove, as root", "error", err)
 	}
+}
+
+// kernelStats counts for the metrics.
+func (a *Agent) kernelStats() fence.KernelStats {
+	if a.kernel == nil {
+		return fence.KernelStats{}
+	}
+	return a.kernel.Stats()
 }
 
 // closeKernel leaves what is open open, for as long as its right lasts: the next start takes over.

@@ -74,6 +74,8 @@ func (k *fakeKernel) LetGo(string) error {
 
 func (k *fakeKernel) Healthy() error { return nil }
 
+func (k *fakeKernel) Stats() fence.KernelStats { return fence.KernelStats{} }
+
 func (k *fakeKernel) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -288,10 +290,12 @@ func TestClosingIsToldBeforeTheEnd(t *testing.T) {
 		if snap := h.agent.status.Load(); !snap.instances[0].serving(now) {
 			t.Fatal("does not serve")
 		}
+		var mu sync.Mutex
 		var during []bool
 		h.db.onFence = func() {
-			snap := h.agent.status.Load()
-			during = append(during, snap.instances[0].serving(w.clock()))
+			mu.Lock()
+			defer mu.Unlock()
+			during = append(during, h.agent.status.Load().instances[0].serving(w.clock()))
 		}
 		w.set(func() {
 			w.pairs[0].Epoch++
@@ -299,6 +303,8 @@ func TestClosingIsToldBeforeTheEnd(t *testing.T) {
 			w.pairs[0].Primary, w.pairs[0].Mirror = "db2", "db1"
 		})
 		time.Sleep(time.Second)
+		mu.Lock()
+		defer mu.Unlock()
 		if len(during) == 0 || slices.Contains(during, true) {
 			t.Errorf("said to serve while it was being fenced: %v", during)
 		}

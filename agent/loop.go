@@ -197,6 +197,9 @@ func (a *Agent) act(ctx context.Context, i *instance, action hold.Action) error 
 	case hold.Fence:
 		a.shut(ctx, i, act.Why)
 	case hold.Do:
+		if act.Op == hold.OpHandOver || act.Op == hold.OpStop {
+			a.ending(i.name)
+		}
 		i.begin(ctx, act, i.state.File.Pair)
 	case hold.SendWitness:
 		a.beat.now = true

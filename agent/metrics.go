@@ -4,6 +4,8 @@ import (
 	"math"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/witnessd/witnessd/agent/fence"
 )
 
 // metrics are what the loop counts.
@@ -31,13 +33,20 @@ func newMetrics(reg *prometheus.Registry) *metrics {
 }
 
 // counters are what other parts of the agent count.
-func counters(unfed, dropped func() uint64) []prometheus.Collector {
+func counters(unfed, dropped func() uint64, kernel func() fence.KernelStats) []prometheus.Collector {
 	counter := func(name, help string, count func() uint64) prometheus.Collector {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "witness_agent_" + name, Help: help},
 			func() float64 { return float64(count()) })
 	}
 	return []prometheus.Collector{
 		counter("watchdog_failures_total", "Times that a watchdog could not be fed.", unfed),
+		counter("kernel_fence_rebuilt_total", "Times that the kernel's fence was changed by others and put back.",
+			func() uint64 { return uint64(kernel().Rebuilt) }),
+		counter("kernel_fence_late_total", "Renewals of the kernel's fence that had to be done again.",
+			func() uint64 { return uint64(kernel().Late) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "witness_agent_kernel_fence_delay_seconds", Help: "Longest renewal of the kernel's fence since the start.",
+		}, func() float64 { return kernel().LongestDelay.Seconds() }),
 		counter("hooks_dropped_total", "Changes of role that no hook was run for, because too many waited.", dropped),
 	}
 }

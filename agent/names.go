@@ -58,8 +58,8 @@ func (n *names) remember() {
 	}
 }
 
-// addresses returns what is known of the hosts' addresses; a host that is an address is known at once. Others are looked
-// up soon, and changed tells when there is news.
+// addresses returns what is known of the hosts' addresses; a host that is an address is known at once. Others are
+// looked up soon, and changed tells when there is news.
 func (n *names) addresses(hosts ...string) []netip.Addr {
 	n.mu.Lock()
 	defer n.mu.Unlock()

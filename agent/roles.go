@@ -219,7 +219,7 @@ func (a *Agent) serveHTTP(ctx context.Context) error {
 		return fmt.Errorf("listen for HTTP on %s: %w", a.config.HTTP.Listen, err)
 	}
 	a.reg.MustRegister(newStatusMetrics(a.clock, a.status.Load))
-	a.reg.MustRegister(counters(a.watchdog.Failures, a.hooks.Dropped)...)
+	a.reg.MustRegister(counters(a.watchdog.Failures, a.hooks.Dropped, a.kernelStats)...)
 	mux := http.NewServeMux()
 	roles{clock: a.clock, look: a.status.Load}.register(mux)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.reg, promhttp.HandlerOpts{}))

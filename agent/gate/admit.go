@@ -103,8 +103,9 @@ func (g *Gate) connect(ctx context.Context, n newcomer) (p *passage, refused str
 		if w != nil {
 			p, err := g.dial(ctx, n, w)
 			if err == nil {
-				return p, ""
+				return p, "" // carry ends w.making
 			}
+			w.making.Done()
 			again = time.After(pause)
 			pause = min(2*pause, lastBackOff)
 		}

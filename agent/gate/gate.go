@@ -38,7 +38,7 @@ type Options struct {
 	Logger *slog.Logger
 	// Registerer takes the gate's metrics while Serve runs; nil: none.
 	Registerer prometheus.Registerer
-	// Dial makes a TCP connection; nil: the system's.
+	// Dial makes a TCP connection; nil: the system's. Shut waits for it, so it must end when ctx does.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 	// Threads move the bytes on Linux; 0: one for every two processors, at most four.
 	Threads int
@@ -154,17 +154,16 @@ const (
 // accept ends with ctx, or with an error when somebody else has closed the listener.
 func (g *Gate) accept(ctx context.Context, l net.Listener) error {
 	pause := shortestPause
-	for ctx.Err() == nil {
+	for {
 		c, err := l.Accept()
-		if err == nil {
+		switch {
+		case err == nil:
 			pause = shortestPause
 			g.take(ctx, c)
 			continue
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		if errors.Is(err, net.ErrClosed) {
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // it was told to end
+		case errors.Is(err, net.ErrClosed):
 			return err
 		}
 		g.say(ctx, "accept", "the gate cannot take in a client; it tries again", "error", err)
@@ -174,7 +173,6 @@ func (g *Gate) accept(ctx context.Context, l net.Listener) error {
 		}
 		pause = min(2*pause, longestPause)
 	}
-	return nil
 }
 
 // take starts to admit a client, if there is room for it.
@@ -193,6 +191,7 @@ func (g *Gate) take(ctx context.Context, c net.Conn) {
 
 // carry hands a made connection to one who moves its bytes.
 func (g *Gate) carry(p *passage) {
+	defer p.way.making.Done()
 	g.passing[p.way.destination()].Add(1)
 	g.mu.Lock()
 	crew := g.crew

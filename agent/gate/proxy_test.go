@@ -101,7 +101,7 @@ func TestNoLoop(t *testing.T) {
 	})
 }
 
-// hello is what a gate says first.
+// gateHello is what a gate says first.
 func gateHello(t testing.TB, greet string, command proxyproto.ProtocolVersionAndCommand) []byte {
 	t.Helper()
 	client := &net.TCPAddr{IP: net.ParseIP("10.1.2.3"), Port: 4000}
@@ -151,10 +151,11 @@ func TestHear(t *testing.T) {
 			h := newHouse(t, false, nil)
 			arrivals := h.db.arrivals()
 			h.serve(time.Minute)
-			c := h.dial()
+			from := h.dial
 			if tt.gates {
-				c = dialFromGateHost(t, h.address)
+				from = func() *net.TCPConn { return dialFromGateHost(t, h.address) }
 			}
+			c := from()
 			began := time.Now()
 			for i, part := range tt.parts {
 				if i > 0 {
@@ -188,7 +189,7 @@ func dialFromGateHost(t *testing.T, address string) *net.TCPConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
+	t.Cleanup(func() { _ = c.Close() })
 	return c.(*net.TCPConn)
 }
 
@@ -230,12 +231,12 @@ func FuzzHear(f *testing.F) {
 		ours, theirs := net.Pipe()
 		go func() {
 			_, _ = theirs.Write(said)
-			theirs.Close()
+			_ = theirs.Close()
 		}()
 		n := newcomer{conn: ours}
 		err := n.hear()
 		rest, _ := io.ReadAll(ours)
-		ours.Close()
+		_ = ours.Close()
 		got := append(bytes.Clone(n.first), rest...)
 		switch {
 		case err != nil:

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,6 +61,9 @@ type way struct {
 
 	until atomic.Int64  // the instant of its end, endless or over
 	done  chan struct{} // closed when it is over
+
+	// making counts those who connect a client under this way. Nobody begins after its end.
+	making sync.WaitGroup
 }
 
 func newWay(r Route) *way {
@@ -170,15 +174,19 @@ func (g *Gate) turn(w *way) {
 	g.rouse()
 }
 
-// Shut ends service of the local database: when it returns, every connection to it has been cut with a reset.
-// One that is just being made has carried nothing yet and is closed by its maker. New clients wait.
+// Shut ends service of the local database: when it returns, every connection to it has been cut with a reset. New
+// clients wait.
 func (g *Gate) Shut(why string) {
 	g.mu.Lock()
-	if g.way != nil && g.way.local {
+	w := g.way
+	if w != nil && w.local {
 		g.turn(nil)
 	}
 	crew := g.crew
 	g.mu.Unlock()
+	if w != nil && w.local {
+		w.making.Wait() // they end with the way, or hand over what the carriers then cut
+	}
 	for _, c := range crew {
 		// An order in the queue behind all that Route has given: it, too, may have ended a right a moment ago.
 		<-c.cut(nil)
@@ -187,13 +195,16 @@ func (g *Gate) Shut(why string) {
 }
 
 // current is where a client may go now, and a channel that is closed when that changes. A client that comes from
-// the partner's gate may go to the local database only.
+// the partner's gate may go to the local database only. The caller ends way.making.
 func (g *Gate) current(fromGate bool) (*way, <-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	w := g.way
 	if w != nil && (fromGate && !w.local || !w.open(g.o.Clock)) {
 		w = nil
+	}
+	if w != nil {
+		w.making.Add(1)
 	}
 	return w, g.changed
 }

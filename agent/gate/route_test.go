@@ -35,8 +35,10 @@ func TestWay(t *testing.T) {
 	if ok, _ := w.renew(2000, clock); ok || w.open(clock) {
 		t.Error("it comes to life again after its end")
 	}
-	if !w.expire(now) || !w.expire(now) {
-		t.Error("it does not expire")
+	for range 2 {
+		if !w.expire(now) {
+			t.Error("it does not expire")
+		}
 	}
 	w.close()
 	<-w.done
@@ -58,10 +60,11 @@ func TestLocal(t *testing.T) {
 		h.serve(2 * time.Minute)
 		h.Route(Route{Local: true, Endless: true})
 		ask(t, c, "again")
-		if s := h.Stats(); s.Local != 1 || s.Partner != 0 || s.Waiting != 0 || s.ToServers != 10 || s.ToClients != 10 {
-			t.Errorf("%+v", s)
-		}
-		c.Close()
+		// Bytes are counted after they have been passed.
+		eventually(t, "all is counted", func() bool {
+			return h.Stats() == Stats{Local: 1, ToServers: 10, ToClients: 10}
+		})
+		_ = c.Close()
 		eventually(t, "the passage ends", func() bool { return h.Stats().Local == 0 })
 		if s := h.Stats(); s.Cuts != 0 {
 			t.Errorf("%+v", s)
@@ -183,6 +186,7 @@ func TestClockBeforeTransfer(t *testing.T) {
 					toServer = opaque{toServer}
 				}
 				g.clients.Add(1)
+				w.making.Add(1)
 				g.carry(&passage{way: w, client: gateSide, server: toServer})
 				server := next(t, arrivals)
 				talk := func(from, to net.Conn) {
@@ -228,7 +232,7 @@ func socketPair(t *testing.T) (a, b *net.TCPConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
+	t.Cleanup(func() { _ = c.Close() })
 	return c.(*net.TCPConn), b
 }
 

@@ -17,7 +17,7 @@ import (
 	"github.com/witnessd/witnessd/agent/hold"
 )
 
-// now is a clock as the boot-time clock is while nothing is suspended.
+// clockFrom is a clock as the boot-time clock is while nothing is suspended.
 func clockFrom(base time.Time) func() hold.Instant {
 	return func() hold.Instant { return hold.Instant(time.Since(base)) + hold.Instant(time.Hour) }
 }
@@ -35,7 +35,7 @@ type house struct {
 	stop    func()
 }
 
-// way in which the bytes of a test are carried.
+// carriage is how the bytes of a test are carried.
 type carriage struct {
 	name  string
 	plain bool
@@ -148,7 +148,7 @@ func dial(t testing.TB, address string) *net.TCPConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
+	t.Cleanup(func() { _ = c.Close() })
 	return c.(*net.TCPConn)
 }
 
@@ -209,10 +209,9 @@ type database struct {
 	t       testing.TB
 	listen  net.Listener
 
-	mu     sync.Mutex
-	serve  func(net.Conn)
-	conns  []net.Conn
-	closed bool
+	mu    sync.Mutex
+	serve func(net.Conn)
+	conns []net.Conn
 }
 
 func newDatabase(t testing.TB, host string) *database {
@@ -259,11 +258,11 @@ func (d *database) came() int {
 }
 
 func (d *database) close() {
-	d.listen.Close()
+	_ = d.listen.Close()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, c := range d.conns {
-		c.Close()
+		_ = c.Close()
 	}
 }
 

@@ -54,6 +54,7 @@ type Agent struct {
 	kernel    kernelFence // nil: there is none,
 	kernelBad error       // and this is why
 	names     *names
+	users     map[string]uint32 // whom the databases run as, by instance
 	hooks     *hook.Runner
 	watchdog  *watchdog.Watchdog
 	atEnd     bool // the unit ends service when this agent is dead and its right has run out

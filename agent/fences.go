@@ -46,6 +46,10 @@ func (a *Agent) openKernel(ctx context.Context) error {
 		a.kernelBad = errors.New("the configuration chose a weaker level (fence.level)")
 		return a.dropKernel(ctx)
 	}
+	a.users = map[string]uint32{} // asked for once: a directory service may take its time, and the loop has none
+	for _, c := range a.config.Instances {
+		a.users[c.Name] = c.uid()
+	}
 	a.leftOpen() // says which names must be known; most of them the former start has left behind
 	first, cancel := context.WithTimeout(ctx, namesFirst)
 	a.names.refresh(first)
@@ -105,7 +109,7 @@ func (a *Agent) markFileOf(instance string) markFile {
 // service is what the kernel must know of an instance. Names that are not resolved yet are left out; their
 // addresses come with a later call.
 func (a *Agent) service(c Instance, peer hold.Peer) fence.Service {
-	s := fence.Service{Name: c.Name, User: c.uid()}
+	s := fence.Service{Name: c.Name, User: a.users[c.Name]}
 	host, port := split(c.listen())
 	s.Port = port
 	if ip, err := netip.ParseAddr(host); err == nil && !ip.IsUnspecified() {

@@ -105,7 +105,25 @@ func (k *fakeKernel) want(t *testing.T, when, want string) {
 	}
 }
 
-// fenced starts db1's agent with a kernel's fence.
+// told is what it was told so far.
+type told struct {
+	found         []fence.StartService
+	guarded       []fence.Service
+	until         hold.Instant
+	shuts         int
+	letGo, closed int
+}
+
+func (k *fakeKernel) told() told {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return told{
+		found: slices.Clone(k.found), guarded: slices.Clone(k.guarded), until: k.until, shuts: len(k.shuts),
+		letGo: k.letGo, closed: k.closed,
+	}
+}
+
+// fenced is a host with a kernel's fence.
 func (w *world) fenced(name string) *testHost {
 	h := w.host(name)
 	h.kernel = &fakeKernel{w: w}
@@ -121,7 +139,7 @@ func TestKernelFollowsTheRight(t *testing.T) {
 		h.kernel.want(t, "before the promise that it may have given is over", "none")
 		time.Sleep(3 * time.Second)
 		h.kernel.want(t, "with a lease", "all")
-		if s := h.kernel.guarded; len(s) == 0 || s[0].Port != 5432 || len(s[0].Addresses) != 1 {
+		if s := h.kernel.told().guarded; len(s) == 0 || s[0].Port != 5432 || len(s[0].Addresses) != 1 {
 			t.Errorf("guarded %v", s)
 		}
 		w.silence(true)
@@ -129,7 +147,7 @@ func TestKernelFollowsTheRight(t *testing.T) {
 		h.kernel.want(t, "on the last lease", "all")
 		time.Sleep(700 * time.Millisecond)
 		h.kernel.want(t, "after the last lease", "none")
-		if len(h.kernel.shuts) == 0 {
+		if h.kernel.told().shuts == 0 {
 			t.Error("it was left to the kernel alone")
 		}
 		w.silence(false)
@@ -137,8 +155,8 @@ func TestKernelFollowsTheRight(t *testing.T) {
 		h.kernel.want(t, "with a lease again", "all")
 		h.stop()
 		h.kernel.want(t, "stopped in order, within the lease", "all")
-		if h.kernel.closed != 1 {
-			t.Errorf("left %d times", h.kernel.closed)
+		if n := h.kernel.told().closed; n != 1 {
+			t.Errorf("left %d times", n)
 		}
 	})
 }
@@ -151,12 +169,12 @@ func TestKernelIsToldWhatWasLeftOpen(t *testing.T) {
 		h.start()
 		time.Sleep(4 * time.Second)
 		h.stop()
-		left := h.kernel.until
+		left := h.kernel.told().until
 		w.silence(true)
 		h.kernel = &fakeKernel{w: w}
 		h.start()
 		time.Sleep(10 * time.Millisecond)
-		found := h.kernel.found
+		found := h.kernel.told().found
 		if len(found) != 1 || found[0].Right.Until != left || found[0].Right.Endless {
 			t.Errorf("told %v, left open until %v", found, left)
 		}
@@ -194,18 +212,18 @@ func TestKernelOnlyWhileInAPair(t *testing.T) {
 		h := w.fenced("db1")
 		h.start()
 		time.Sleep(2 * time.Second)
-		if len(h.kernel.guarded) > 0 {
-			t.Errorf("guarded while the pair forms: %v", h.kernel.guarded)
+		if s := h.kernel.told().guarded; len(s) > 0 {
+			t.Errorf("guarded while the pair forms: %v", s)
 		}
 		w.set(func() { w.pairs = []*witnessv1.PairAnswer{leased()} })
 		time.Sleep(4 * time.Second)
-		if len(h.kernel.guarded) == 0 {
+		if len(h.kernel.told().guarded) == 0 {
 			t.Error("not guarded")
 		}
 		w.set(func() { w.pairs, w.nodes[0].removed = nil, []string{leased().Pair} })
 		time.Sleep(time.Second)
-		if h.kernel.letGo != 1 {
-			t.Errorf("let go %d times", h.kernel.letGo)
+		if n := h.kernel.told().letGo; n != 1 {
+			t.Errorf("let go %d times", n)
 		}
 		h.stop()
 	})

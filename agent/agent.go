@@ -150,7 +150,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.openWatchdog(ctx)
 	a.openHooks(ctx)
 	defer a.closeHooks()
-	// Before anything is looked at or started: what has no right is closed from here on.
+	// Before anything is looked at or started: no client comes in from here on without a right.
 	if err := a.openKernel(ctx); err != nil {
 		return err
 	}
@@ -160,6 +160,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	defer a.closeInstances()
+	a.dropKernel(ctx)
 	if err := a.openGates(ctx); err != nil {
 		return err
 	}

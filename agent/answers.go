@@ -92,6 +92,8 @@ func (a *Agent) removed(ctx context.Context, pair string) error {
 	if err := a.step(ctx, i, hold.Forget{}); err != nil {
 		return err
 	}
+	// First, because without its file the next start would know of no instance to let go of.
+	i.letGoKernel(ctx)
 	if err := i.file.remove(); err != nil {
 		i.log.WarnContext(ctx, "forget pair", "error", err)
 	}
@@ -101,7 +103,6 @@ func (a *Agent) removed(ctx context.Context, pair string) error {
 	i.managed = false
 	// What runs here is nobody's business now: a right that was timed must not end it later.
 	i.fence.Renew(0, true)
-	i.letGoKernel(ctx)
 	return nil
 }
 

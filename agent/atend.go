@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/witnessd/witnessd/agent/engine"
@@ -11,117 +13,147 @@ import (
 )
 
 // AtEnd ends the service of this host's databases when the right that a dead agent has left behind runs out, unless a
-// new agent is there by then. The supervisor starts it after each end of the agent (`witness-agent fence at-end`),
-// so that a crash, a kill, a watchdog's verdict or a stop that nobody follows up ends in closed databases on a host
+// new agent looks after it by then. The supervisor starts it (witness-agent fence at-end) after each end of the
+// agent, so that a crash, a kill, a watchdog's verdict or a stop that nobody follows up ends in closed databases on a host
 // whose kernel cannot fence, and for clients over Unix sockets on every host.
 //
-// It waits by the boot-time clock, reads the mark again at its end (a later agent may have renewed it before it died
-// as well), and holds the state directory's lock while it fences, so that no agent starts in between.
+// It goes by the mark, which says until when the record allowed service. A later mark proves that an agent's loop
+// turns: who writes it has a watchdog of its own and an AtEnd of its own when it dies. It goes on trying until service
+// has ended, or an agent looks after it.
 func AtEnd(ctx context.Context, config Config, opts Options) error {
-	e := &atEnd{config: config, opts: opts, log: opts.Logger, clock: opts.Clock, boot: bootID()}
-	if e.clock == nil {
-		e.clock = BootClock
+	if opts.Clock == nil {
+		opts.Clock = BootClock
 	}
-	if e.log == nil {
-		e.log = slog.New(slog.DiscardHandler)
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	due := map[string]hold.Instant{}
-	for _, c := range config.Instances {
-		if at, owed := e.due(c, e.longestFrom(c)); owed {
-			due[c.Name] = at
-		}
-	}
-	var failed error
-	for len(due) > 0 {
-		if err := pause(ctx, atEndLook); err != nil {
-			return err
-		}
-		for _, c := range config.Instances {
-			at, waits := due[c.Name]
-			if !waits || e.clock() < at {
-				continue
+	ended := make([]error, len(config.Instances))
+	var all sync.WaitGroup
+	for n, c := range config.Instances {
+		// Side by side: one database that hangs must not keep the others open.
+		all.Go(func() {
+			e := &atEnd{
+				host: &Agent{config: config, boot: bootID(), log: opts.Logger}, instance: c, clock: opts.Clock,
+				log: opts.Logger.With("instance", c.Name), began: opts.Clock(), engine: opts.Engines[c.Name],
 			}
-			delete(due, c.Name)
-			switch later, owed := e.due(c, at); {
-			case !owed:
-				continue
-			case later > e.clock():
-				due[c.Name] = later
-				continue
-			}
-			if err := e.end(ctx, c); err != nil {
-				failed = err
-			}
-		}
+			ended[n] = e.run(ctx)
+		})
 	}
-	return failed
+	all.Wait()
+	return errors.Join(ended...)
 }
 
-// atEndLook bounds how late the end of a right is noticed; Go's timers do not count suspend, the clock does.
-const atEndLook = 20 * time.Millisecond
+const (
+	// atEndLook bounds how late the end of a right is noticed; Go's timers do not count suspend, the clock does.
+	atEndLook = 20 * time.Millisecond
+	// atEndPatience is how long a file that cannot be read may become readable again.
+	atEndPatience = 3 * time.Second
+	// atEndProbe bounds a look at the database. One that does not answer is ended.
+	atEndProbe = time.Second
+	// atEndAgain is the pause after a fence that failed.
+	atEndAgain = 200 * time.Millisecond
+)
 
+// atEnd is the watch over one instance.
 type atEnd struct {
-	config Config
-	opts   Options
-	log    *slog.Logger
-	clock  Clock
-	boot   string
+	host     *Agent // its files, no more
+	instance Instance
+	engine   engine.Engine // nil: not made yet
+	clock    Clock
+	log      *slog.Logger
+	began    hold.Instant
+	first    hold.Mark // what the dead agent has left
+	looked   bool
 }
 
-// due says when the instance's service must end: with the mark of the former agent, and without one at the moment
-// given. A sole right has no end, and what has no epoch, or another primary, needs none.
-func (e *atEnd) due(c Instance, unmarked hold.Instant) (at hold.Instant, owed bool) {
-	a := Agent{config: e.config, boot: e.boot}
-	file, known, err := a.epochFileOf(c.Name).load()
-	if err != nil {
-		// Nothing says that this host may serve; the agent does not start with this file either.
-		return unmarked, true
+// run waits for the end of the right and ends service then.
+func (e *atEnd) run(ctx context.Context) error {
+	defer e.closeEngine()
+	for {
+		due, owed := e.due()
+		if !owed {
+			return nil
+		}
+		wait := atEndLook
+		if e.clock() >= due {
+			ended, err := e.end(ctx)
+			if ended {
+				return nil
+			}
+			e.log.ErrorContext(ctx, "service has not ended; trying on", "error", err)
+			wait = atEndAgain
+		}
+		if err := pause(ctx, wait); err != nil {
+			return fmt.Errorf("instance %s: wait for the end of its right: %w", e.instance.Name, err)
+		}
 	}
-	if !known || file.Epoch == 0 || file.Primary != e.config.Host {
+}
+
+// due says when the instance's service must end. A sole right has no end, what has no epoch or another primary needs
+// none, and what an agent has renewed is that agent's.
+func (e *atEnd) due() (at hold.Instant, owed bool) {
+	file, known, err := e.host.epochFileOf(e.instance.Name).load()
+	if err != nil {
+		// Nothing says that this host may serve, and no agent starts with this file; but its disk may come back.
+		return e.began.Add(atEndPatience), true
+	}
+	if !known || file.Epoch == 0 || file.Primary != e.host.config.Host {
 		return 0, false
 	}
-	switch m := a.markFileOf(c.Name).load(); {
+	m := e.host.markFileOf(e.instance.Name).load()
+	if !e.looked {
+		e.looked, e.first = true, m
+	}
+	switch {
 	case m.Epoch != file.Epoch:
-		return unmarked, true
+		// There is none: an agent that has no right takes it away, and one whose directory is full cannot write it. While
+		// one runs, it is waited for what becomes of it.
+		if e.lookedAfter() {
+			return e.clock().Add(file.Longest), true
+		}
+		return e.began.Add(file.Longest), true
 	case m.Endless:
 		return 0, false
-	default:
-		return m.Until, true
+	case m.Until > e.first.Until && e.lookedAfter():
+		return 0, false
 	}
+	return m.Until, true
 }
 
-// longestFrom is when the longest lease of an instance without a mark is over: the mark may be what could not be
-// written, and then the former agent may have had a right.
-func (e *atEnd) longestFrom(c Instance) hold.Instant {
-	a := Agent{config: e.config}
-	file, _, _ := a.epochFileOf(c.Name).load()
-	return e.clock().Add(file.Longest)
+// lookedAfter says whether an agent runs.
+func (e *atEnd) lookedAfter() bool {
+	lock, err := lockDir(e.host.config.StateDir)
+	if err == nil {
+		_ = lock.Close()
+	}
+	return err != nil
 }
 
-// end fences the instance, unless an agent runs: then its right is that agent's business.
-func (e *atEnd) end(ctx context.Context, c Instance) error {
-	lock, err := lockDir(e.config.StateDir)
-	if err != nil {
-		e.log.InfoContext(ctx, "an agent runs again; service is its business", "instance", c.Name)
-		return nil
-	}
-	defer lock.Close()
-	eng := e.opts.Engines[c.Name]
-	if eng == nil {
-		a := Agent{log: e.log}
-		if eng, err = a.newEngine(c); err != nil {
-			return fmt.Errorf("end service of instance %s: %w", c.Name, err)
+// end fences the database, unless it lets no client write anyway. An agent that runs does not keep it from that: the
+// mark says that there is no right, and an agent that has one writes a later mark before it uses it.
+func (e *atEnd) end(ctx context.Context) (ended bool, err error) {
+	if e.engine == nil {
+		if e.engine, err = e.host.newEngine(e.instance); err != nil {
+			return false, err
 		}
 	}
-	defer func() { _ = eng.Close() }()
-	if st, err := eng.Observe(ctx); err == nil && st.Running && st.Role == engine.RoleMirror {
-		return nil // a copy lets no client write
+	looking, cancel := context.WithTimeout(ctx, atEndProbe)
+	st, err := e.engine.Observe(looking)
+	cancel()
+	if err == nil && (!st.Running || st.Role == engine.RoleMirror) {
+		return true, nil
 	}
-	if err := eng.Fence(ctx); err != nil {
-		return fmt.Errorf("end service of instance %s: %w", c.Name, err)
+	if err := e.engine.Fence(ctx); err != nil {
+		return false, err
 	}
-	e.log.WarnContext(ctx, "no agent runs and its right has run out: service ended", "instance", c.Name)
-	return nil
+	e.log.WarnContext(ctx, "the right that a dead agent has left behind has run out: service ended")
+	return true, nil
+}
+
+func (e *atEnd) closeEngine() {
+	if e.engine != nil {
+		_ = e.engine.Close() // it leaves the database as it is; there is nobody to tell
+	}
 }
 
 func pause(ctx context.Context, d time.Duration) error {

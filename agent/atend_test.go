@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,14 +15,24 @@ import (
 type endEngine struct {
 	engine.Engine
 	role   engine.Role
+	hangs  bool // Observe does not answer
+	fails  int  // so often Fence does
 	fenced []time.Time
 }
 
-func (e *endEngine) Observe(context.Context) (engine.State, error) {
+func (e *endEngine) Observe(ctx context.Context) (engine.State, error) {
+	if e.hangs {
+		<-ctx.Done()
+		return engine.State{}, ctx.Err()
+	}
 	return engine.State{Running: true, Role: e.role}, nil
 }
 
 func (e *endEngine) Fence(context.Context) error {
+	if e.fails > 0 {
+		e.fails--
+		return errors.New("disk does not answer")
+	}
 	e.fenced = append(e.fenced, time.Now())
 	return nil
 }
@@ -35,35 +46,45 @@ func TestAtEnd(t *testing.T) {
 	other.Primary = "b"
 	forming := file
 	forming.Epoch, forming.Primary = 0, ""
+	mark := func(epoch hold.Epoch, until time.Duration) *hold.Renew {
+		return &hold.Renew{Epoch: epoch, Until: hold.Instant(until)}
+	}
 	for name, c := range map[string]struct {
 		file *hold.File
 		mark *hold.Renew // Until counts from the test's start
-		role engine.Role
-		// agent says when a new agent takes the lock, renew what mark another leaves before it dies.
-		agent time.Duration
+		eng  endEngine
+		// After a second an agent takes the lock, and writes a mark.
+		agent bool
 		renew *hold.Renew
 		want  time.Duration // -1: never
 	}{
-		"the right runs out":          {file: &file, mark: &hold.Renew{Epoch: 3, Until: hold.Instant(until)}, want: until},
-		"it is over already":          {file: &file, mark: &hold.Renew{Epoch: 3, Until: 1}, want: 0},
+		"the right runs out":          {file: &file, mark: mark(3, until), want: until},
+		"it is over already":          {file: &file, mark: mark(3, 1), want: 0},
 		"a sole right has no end":     {file: &file, mark: &hold.Renew{Epoch: 3, Endless: true}, want: -1},
 		"no mark: one longest lease":  {file: &file, want: 3 * time.Second},
 		"a mark of another epoch":     {file: &file, mark: &hold.Renew{Epoch: 2, Endless: true}, want: 3 * time.Second},
-		"the partner is primary":      {file: &other, mark: &hold.Renew{Epoch: 3, Until: 1}, want: -1},
+		"the partner is primary":      {file: &other, mark: mark(3, 1), want: -1},
 		"the pair forms":              {file: &forming, want: -1},
 		"in no pair":                  {want: -1},
-		"a copy lets no client write": {file: &file, role: engine.RoleMirror, want: -1},
-		"a new agent took over":       {file: &file, mark: &hold.Renew{Epoch: 3, Until: hold.Instant(until)}, agent: time.Second, want: -1},
-		"a later agent died as well": {
-			file: &file, mark: &hold.Renew{Epoch: 3, Until: hold.Instant(until)},
-			renew: &hold.Renew{Epoch: 3, Until: hold.Instant(2 * until)}, want: 2 * until,
+		"a copy lets no client write": {file: &file, eng: endEngine{role: engine.RoleMirror}, want: -1},
+		"a new agent renewed the right": {
+			file: &file, mark: mark(3, until), agent: true, renew: mark(3, 2*until), want: -1,
+		},
+		"a new agent hangs in its start": {file: &file, mark: mark(3, until), agent: true, want: until},
+		"a later agent died as well":     {file: &file, mark: mark(3, until), renew: mark(3, 2*until), want: 2 * until},
+		"the database does not answer": {
+			file: &file, mark: mark(3, until), eng: endEngine{hangs: true}, want: until + atEndProbe,
+		},
+		"the fence fails twice": {
+			file: &file, mark: mark(3, until), eng: endEngine{fails: 2}, want: until + 2*atEndAgain,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
-				eng := &endEngine{role: max(c.role, engine.RolePrimary)}
+				eng := c.eng
+				eng.role = max(eng.role, engine.RolePrimary)
 				config := Config{
 					Host: "a", StateDir: dir, RunDir: dir, Instances: []Instance{{Name: "db", Engine: "demo"}},
 				}
@@ -85,8 +106,8 @@ func TestAtEnd(t *testing.T) {
 				}
 				write(c.mark)
 				time.AfterFunc(time.Second, func() { write(c.renew) })
-				if c.agent > 0 {
-					time.AfterFunc(c.agent, func() {
+				if c.agent {
+					time.AfterFunc(time.Second, func() {
 						lock, err := lockDir(dir)
 						if err != nil {
 							t.Error(err)
@@ -96,7 +117,7 @@ func TestAtEnd(t *testing.T) {
 				}
 				err := AtEnd(t.Context(), config, Options{
 					Clock:   func() hold.Instant { return start.Add(time.Since(began)) },
-					Engines: map[string]engine.Engine{"db": eng},
+					Engines: map[string]engine.Engine{"db": &eng},
 				})
 				if err != nil {
 					t.Error(err)

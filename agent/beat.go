@@ -106,6 +106,9 @@ func (a *Agent) reports(now hold.Instant) []link.PairReport {
 		r.Engine = i.state.Report(now).Engine
 		if i.managed {
 			r.Report = i.state.Report(now)
+			if r.Request == hold.RequestArm && !i.mayArm() {
+				r.Request = hold.RequestNone // with the next beat
+			}
 		} else {
 			r.Engine = i.lastSeen
 		}

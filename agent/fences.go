@@ -14,13 +14,16 @@ import (
 	"time"
 
 	"github.com/witnessd/witnessd/agent/fence"
+	"github.com/witnessd/witnessd/agent/gate"
 	"github.com/witnessd/witnessd/agent/hold"
 )
 
 // kernelFence is what the agent asks of the kernel's fence ([fence.Kernel]); a test has one of its own.
 type kernelFence interface {
-	Guard(s fence.Service) error
+	Guard(s fence.Service, r fence.Right) error
 	Open(instance string, r fence.Right)
+	OpenNow(instance string, r fence.Right) error
+	Bounded(instance string) bool
 	OpenForReads(instance string, until hold.Instant)
 	Shut(instance string) error
 	LetGo(instance string) error
@@ -34,28 +37,41 @@ type kernelFence interface {
 type kernelGuard struct {
 	fence   kernelFence // nil: not used
 	service fence.Service
-	on      atomic.Bool  // the rules are in force
-	bad     error        // why they are not
+	on      atomic.Bool  // rules are in force, or the kernel's fence goes on trying to put them there
+	bad     error        // why the rules are not those of the latest service, or there are none
+	again   hold.Instant // when what was refused is tried again
+	endless bool         // the last opening had no end
 	readers hold.Instant // until when a mirror's readers were let in
 }
 
+// guardAgain is how long a refusal of the kernel's fence stands: its cause may be a name that leads elsewhere soon.
+const guardAgain = time.Second
+
 // openKernel puts the fence of the kernel in place before anything else happens to a database. What a former
-// start left open for a right that lasts stays open.
+// start left open for a right that lasts stays open; what it left closed stays closed, also if this start ends in an
+// error.
 func (a *Agent) openKernel(ctx context.Context) error {
-	if a.config.Fence.Level != FenceAuto && a.config.Fence.Level != FenceKernel {
+	if !a.wantsKernel() {
 		a.kernelBad = errors.New("the configuration chose a weaker level (fence.level)")
-		return a.dropKernel(ctx)
+		return nil
 	}
 	a.users = map[string]uint32{} // asked for once: a directory service may take its time, and the loop has none
 	for _, c := range a.config.Instances {
 		a.users[c.Name] = c.uid()
 	}
-	a.leftOpen() // says which names must be known; most of them the former start has left behind
+	// Says which names must be known; most of them the former start has left behind.
+	if _, err := a.leftOpen(); err != nil {
+		return err
+	}
 	first, cancel := context.WithTimeout(ctx, namesFirst)
 	a.names.refresh(first)
 	cancel()
+	services, err := a.leftOpen()
+	if err != nil {
+		return err
+	}
 	kernel, err := a.opts.Kernel(ctx, fence.KernelOptions{
-		Table: a.config.Fence.Table, Clock: fence.Clock(a.clock), Logger: a.log, Services: a.leftOpen(),
+		Table: a.config.Fence.Table, Clock: fence.Clock(a.clock), Logger: a.log, Services: services,
 	})
 	if err == nil {
 		a.kernel = kernel
@@ -65,29 +81,47 @@ func (a *Agent) openKernel(ctx context.Context) error {
 		return fmt.Errorf("fence.level is kernel: %w", err)
 	}
 	a.kernelBad = err
-	a.log.WarnContext(ctx, "no fence of the kernel; a weaker level is used", "error", err)
+	a.log.ErrorContext(ctx, "no fence of the kernel; a weaker level is used. A table that an earlier start has left "+
+		"behind closes the databases' ports when its last right runs out: start the agent again once the cause is mended, "+
+		"or run witness-agent fence remove, as root", "table", a.config.Fence.Table, "error", err)
 	return nil
 }
 
-// dropKernel takes away what an earlier configuration has left: its ports would close when its last right ends.
-func (a *Agent) dropKernel(ctx context.Context) error {
-	if a.config.Fence.Level == "" {
-		return nil // not from a file: a test, whose databases no kernel knows
+func (a *Agent) wantsKernel() bool {
+	return a.config.Fence.Level == FenceAuto || a.config.Fence.Level == FenceKernel
+}
+
+// dropKernel takes away what an earlier configuration has left: its ports would close when its last right ends. What
+// has no right is ended first, as only the kernel may have kept its clients out.
+func (a *Agent) dropKernel(ctx context.Context) {
+	if a.wantsKernel() || a.config.Fence.Level == "" {
+		return // without a level it is not from a file: a test, whose databases no kernel knows
+	}
+	for _, i := range a.instances {
+		if _, _, ok := i.state.ServeUntil(a.clock()); ok || !i.managed || i.state.File.Epoch == 0 {
+			continue
+		}
+		if seen, err := i.observe(ctx, a.clock); err == nil && (!seen.Running || seen.Role == hold.RoleMirror) {
+			continue
+		}
+		a.shut(ctx, i, "the kernel's fence is given up, and this host has no right to serve")
 	}
 	if err := fence.RemoveTable(a.config.Fence.Table); err != nil {
 		a.log.WarnContext(ctx, "a table of an earlier start may still close ports; remove it with witness-agent "+
 			"fence remove, as root", "table", a.config.Fence.Table, "error", err)
 	}
-	return nil
 }
 
 // leftOpen is what the files say of the former start: which instances are in a pair, and until when they were open.
-func (a *Agent) leftOpen() []fence.StartService {
+func (a *Agent) leftOpen() ([]fence.StartService, error) {
 	var list []fence.StartService
 	for _, c := range a.config.Instances {
 		file, known, err := a.epochFileOf(c.Name).load()
-		if err != nil || !known || file.Epoch == 0 {
-			continue // a damaged file ends the start a moment later
+		if err != nil {
+			return nil, fmt.Errorf("instance %s: %w", c.Name, err)
+		}
+		if !known || file.Epoch == 0 {
+			continue
 		}
 		s := fence.StartService{Service: a.service(c, file.Peer)}
 		if m := a.markFileOf(c.Name).load(); m.Epoch == file.Epoch && file.Primary == a.config.Host {
@@ -95,7 +129,7 @@ func (a *Agent) leftOpen() []fence.StartService {
 		}
 		list = append(list, s)
 	}
-	return list
+	return list, nil
 }
 
 func (a *Agent) epochFileOf(instance string) epochFile {
@@ -161,57 +195,82 @@ func (a *Agent) guardKernel(ctx context.Context, i *instance) {
 	if k.fence == nil || !i.managed || i.state.File.Epoch == 0 {
 		return
 	}
-	s := a.service(i.config, i.state.File.Peer)
-	if k.on.Load() && sameService(s, k.service) {
+	s, now := a.service(i.config, i.state.File.Peer), a.clock()
+	if sameService(s, k.service) && (k.on.Load() && k.bad == nil || k.bad != nil && now < k.again) {
 		return
 	}
-	err := k.fence.Guard(s)
-	refused := errors.Is(err, fence.ErrPartnerHere) || s.Port == 0
-	if err != nil && (k.bad == nil || k.bad.Error() != err.Error()) {
-		i.log.WarnContext(ctx, "no fence of the kernel for this instance; a weaker level is used", "error", err)
+	var right fence.Right
+	if until, endless, ok := i.state.ServeUntil(now); ok {
+		right = fence.Right{Until: until, Endless: endless}
 	}
-	if err == nil && !k.on.Load() {
+	before, bad := k.on.Load(), k.bad
+	err := k.fence.Guard(s, right)
+	k.service, k.bad, k.again = s, nil, now.Add(guardAgain)
+	if err != nil && !errors.Is(err, fence.ErrTryingOn) {
+		// Rules that are in force stay so, and go on to be opened and shut.
+		k.bad = err
+		if bad == nil || bad.Error() != err.Error() {
+			i.log.WarnContext(ctx, "no fence of the kernel for this instance as it is now; a weaker level counts",
+				"error", err)
+		}
+		return
+	}
+	k.on.Store(true)
+	k.endless = k.endless || !before && right.Endless
+	if !before {
 		i.log.InfoContext(ctx, "fence of the kernel in force", "table", a.config.Fence.Table, "port", s.Port)
 	}
-	k.service, k.bad = s, nil
-	if refused {
-		k.bad = err
-	}
-	k.on.Store(!refused) // after another error it goes on trying, and says so itself
 }
 
 func sameService(x, y fence.Service) bool {
 	return fmt.Sprint(x) == fmt.Sprint(y)
 }
 
-// open lets clients in at the kernel's fence. It does not block.
-func (i *instance) open(r hold.Renew) {
+// open lets clients in at the kernel's fence. It waits for the kernel only where a right without end gets one, which is
+// what a primary does before it asks to arm (rule R8).
+func (i *instance) open(ctx context.Context, r hold.Renew) {
 	i.closing.Store(false)
-	if i.kernel.on.Load() {
-		i.kernel.fence.Open(i.name, fence.Right{Until: r.Until, Endless: r.Endless})
-		i.kernel.readers = 0
-	}
-}
-
-// openForReads lets clients read at a mirror, for as long as it was just seen to be one. A lease is long enough to
-// bridge a slow look, and short enough that a mirror whose agent is dead does not answer for ever.
-func (i *instance) openForReads(now hold.Instant, wanted bool) {
-	lease := i.state.File.Timing.Lease
-	st := i.state.Status(now)
-	copies := st.Managed && !st.Primary && i.state.File.Primary != i.state.Self && st.Engine.Running &&
-		st.Engine.Role == hold.RoleMirror
-	if !wanted || !i.kernel.on.Load() || !copies || i.kernel.readers.Sub(now) > lease/2 {
+	k := &i.kernel
+	if !k.on.Load() {
 		return
 	}
-	i.kernel.readers = now.Add(lease)
-	i.kernel.fence.OpenForReads(i.name, i.kernel.readers)
+	right := fence.Right{Until: r.Until, Endless: r.Endless}
+	k.readers = 0
+	if k.endless && !r.Endless {
+		if err := k.fence.OpenNow(i.name, right); err != nil {
+			i.log.WarnContext(ctx, "the kernel's fence has no end yet; the pair is not armed before it has", "error", err)
+		}
+	} else {
+		k.fence.Open(i.name, right)
+	}
+	k.endless = r.Endless
+}
+
+// mayArm is the kernel's part in rule R8: from the instant an arm is asked for, the right must end by itself, also if
+// this process does nothing any more.
+func (i *instance) mayArm() bool {
+	return !i.kernel.on.Load() || i.kernel.fence.Bounded(i.name)
+}
+
+// openForReads lets clients read at a mirror for one lease after it was last seen to be one: long enough to bridge a
+// slow look, and short enough that a database which does not answer, or whose agent is dead, is not open for ever.
+func (i *instance) openForReads(now hold.Instant, wanted bool) {
+	lease, e := i.state.File.Timing.Lease, i.state.Status(now).Engine
+	copies := i.managed && i.state.File.Epoch > 0 && i.state.File.Primary != i.state.Self && e.Running &&
+		e.Role == hold.RoleMirror
+	until := e.Began.Add(lease)
+	if !wanted || !i.kernel.on.Load() || !copies || until.Sub(i.kernel.readers) < lease/4 {
+		return
+	}
+	i.kernel.readers = until
+	i.kernel.fence.OpenForReads(i.name, until)
 }
 
 // stopNow ends service by every way there is, the quickest first. It runs on the fence's goroutines.
 func (i *instance) stopNow(ctx context.Context) error {
 	i.closing.Store(true)
 	if i.gate != nil {
-		i.gate.Shut("the right to serve has ended")
+		i.gate.Route(gate.Route{}) // cuts, without waiting for it
 	}
 	if !i.kernel.on.Load() {
 		return i.engine.Fence(ctx)
@@ -260,10 +319,11 @@ func (a *Agent) level(i *instance) (fence.Level, string) {
 
 // letGoKernel takes the instance's rules away: its pair was removed.
 func (i *instance) letGoKernel(ctx context.Context) {
-	if !i.kernel.on.Load() {
+	if i.kernel.fence == nil {
 		return
 	}
 	i.kernel.on.Store(false)
+	i.kernel.bad, i.kernel.service = nil, fence.Service{}
 	if err := i.kernel.fence.LetGo(i.name); err != nil {
 		i.log.ErrorContext(ctx, "the kernel's fence still closes the port of a database that is not managed any more; run "+
 			"witness-agent fence remove, as root", "error", err)

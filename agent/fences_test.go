@@ -3,6 +3,9 @@ package agent
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -17,10 +20,13 @@ import (
 
 // fakeKernel writes down what it is told, and is open and closed as the real one would be.
 type fakeKernel struct {
-	w       *world
-	refuses error // by Guard
+	w *world
 
 	mu      sync.Mutex
+	refuses error // by Guard
+	stuck   bool  // Open changes nothing
+	rules   bool
+	opened  bool
 	found   []fence.StartService
 	guarded []fence.Service
 	until   hold.Instant
@@ -34,27 +40,57 @@ type fakeKernel struct {
 func (k *fakeKernel) open(_ context.Context, o fence.KernelOptions) (kernelFence, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.found = o.Services
+	k.found, k.opened = o.Services, true
+	for _, s := range o.Services {
+		k.rules, k.until, k.endless = true, s.Right.Until, s.Right.Endless
+	}
 	return k, nil
 }
 
-func (k *fakeKernel) Guard(s fence.Service) error {
+func (k *fakeKernel) Guard(s fence.Service, r fence.Right) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.guarded = append(k.guarded, s)
-	return k.refuses
+	if k.refuses != nil {
+		return k.refuses
+	}
+	if !k.rules {
+		k.rules, k.until, k.endless = true, r.Until, r.Endless
+	}
+	return nil
 }
 
+// Open is ignored without rules.
 func (k *fakeKernel) Open(_ string, r fence.Right) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.until, k.endless, k.readers = r.Until, r.Endless, 0
+	if k.rules && !k.stuck {
+		k.until, k.endless, k.readers = r.Until, r.Endless, 0
+	}
+}
+
+func (k *fakeKernel) OpenNow(name string, r fence.Right) error {
+	k.Open(name, r)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.stuck {
+		return errors.New("the kernel does not answer")
+	}
+	return nil
+}
+
+func (k *fakeKernel) Bounded(string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return !k.endless
 }
 
 func (k *fakeKernel) OpenForReads(_ string, until hold.Instant) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.until, k.endless, k.readers = 0, false, until
+	if k.rules {
+		k.until, k.endless, k.readers = 0, false, until
+	}
 }
 
 func (k *fakeKernel) Shut(string) error {
@@ -69,6 +105,7 @@ func (k *fakeKernel) LetGo(string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.letGo++
+	k.rules = false
 	return nil
 }
 
@@ -88,6 +125,8 @@ func (k *fakeKernel) passes() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch now := k.w.clock(); {
+	case !k.rules:
+		return "all, without rules"
 	case k.endless:
 		return "all, without end"
 	case now < k.until:
@@ -200,6 +239,137 @@ func TestKernelLetsReadersInAtAMirror(t *testing.T) {
 		time.Sleep(250 * time.Millisecond)
 		h.kernel.want(t, "a mirror that was made a primary by hand", "none")
 		h.stop()
+	})
+}
+
+// set changes what the kernel does.
+func (k *fakeKernel) set(change func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	change()
+}
+
+// A database that does not answer may have become anything; its readers are let in no longer than for a lease.
+func TestReadersNeedALook(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, w *world) {
+		w.set(func() { w.pairs = []*witnessv1.PairAnswer{leased()} })
+		h := w.fenced("db2")
+		h.db.st.Running, h.db.st.Role, h.db.st.Run = true, engine.RoleMirror, "run0"
+		h.start()
+		time.Sleep(time.Second)
+		h.kernel.want(t, "a mirror", "readers")
+		hang := make(chan struct{})
+		h.db.mu.Lock()
+		h.db.onLook = func() { <-hang }
+		h.db.mu.Unlock()
+		time.Sleep(3500 * time.Millisecond)
+		h.kernel.want(t, "no look for more than a lease", "none")
+		close(hang)
+		h.stop()
+	})
+}
+
+// soleThenAutomatic is a primary under a sole right whose pair may be armed from now on.
+func soleThenAutomatic(t *testing.T, w *world, h *testHost) {
+	t.Helper()
+	sole := leased()
+	sole.Right, sole.Mode = witnessv1.Right_RIGHT_SOLE, witnessv1.Mode_MODE_MANUAL
+	w.set(func() { w.pairs = []*witnessv1.PairAnswer{sole} })
+	h.start()
+	time.Sleep(4 * time.Second)
+	w.set(func() { w.pairs[0].Revision++ }) // R8: the first revision heard may be that of an arm
+	time.Sleep(2 * time.Second)
+	h.kernel.want(t, "sole", "all, without end")
+}
+
+func (n *fakeNode) asked(r witnessv1.Request) bool {
+	return n.last(func(p *witnessv1.PairReport) bool { return p.GetRequest() == r }) != nil
+}
+
+// R8: from the instant a primary asks to arm, its right must end by itself.
+func TestArmWaitsForTheKernel(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, w *world) {
+		h := w.fenced("db1")
+		soleThenAutomatic(t, w, h)
+		h.kernel.set(func() { h.kernel.stuck = true })
+		w.set(func() {
+			w.pairs[0].Revision++
+			w.pairs[0].Mode = witnessv1.Mode_MODE_AUTOMATIC
+		})
+		time.Sleep(6 * time.Second)
+		if w.nodes[0].asked(witnessv1.Request_REQUEST_ARM) {
+			t.Error("asked to arm while the kernel had an opening without end")
+		}
+		h.kernel.set(func() { h.kernel.stuck = false })
+		time.Sleep(6 * time.Second)
+		if !w.nodes[0].asked(witnessv1.Request_REQUEST_ARM) {
+			t.Error("never asked to arm")
+		}
+		h.kernel.want(t, "asked to arm", "all")
+		h.stop()
+	})
+}
+
+// A refusal stands until it is tried again, and rules that come late do not close a right that lasts.
+func TestRulesThatComeLate(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, w *world) {
+		sole := leased()
+		sole.Right, sole.Mode = witnessv1.Right_RIGHT_SOLE, witnessv1.Mode_MODE_MANUAL
+		w.set(func() { w.pairs = []*witnessv1.PairAnswer{sole} })
+		h := w.fenced("db1")
+		h.kernel.refuses = errors.New("no descriptors left")
+		h.start()
+		time.Sleep(4 * time.Second)
+		w.set(func() { w.pairs[0].Revision++ }) // as above
+		time.Sleep(2 * time.Second)
+		h.kernel.want(t, "refused", "all, without rules")
+		if level, note := h.level(); level != string(fence.LevelEngine) || note == "" {
+			t.Errorf("claims level %s (%s) without rules", level, note)
+		}
+		h.kernel.set(func() { h.kernel.refuses = nil })
+		time.Sleep(2 * time.Second)
+		h.kernel.want(t, "rules in force", "all, without end")
+		if level, _ := h.level(); level != string(fence.LevelKernel) {
+			t.Errorf("claims level %s with rules", level)
+		}
+		h.kernel.set(func() { h.kernel.refuses = fence.ErrPartnerHere })
+		h.agent.names.set("db2", netip.MustParseAddr("192.0.2.99"))
+		time.Sleep(2 * time.Second)
+		if level, _ := h.level(); level != string(fence.LevelEngine) {
+			t.Errorf("claims level %s although the partner's new address was refused", level)
+		}
+		w.set(func() {
+			w.pairs[0].Epoch++
+			w.pairs[0].Revision++
+			w.pairs[0].Primary, w.pairs[0].Mirror = "db2", "db1"
+		})
+		time.Sleep(200 * time.Millisecond)
+		if h.kernel.told().shuts == 0 {
+			t.Error("the rules that are in force were not shut")
+		}
+		h.stop()
+	})
+}
+
+func (h *testHost) level() (level, note string) {
+	st := h.agent.status.Load().instances[0]
+	return st.fence, st.fenceNote
+}
+
+// What cannot be read says nothing about who may come in, so the kernel's table stays as it is.
+func TestDamagedFileLeavesTheKernelAlone(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, w *world) {
+		h := w.fenced("db1")
+		if err := os.MkdirAll(h.state, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(h.state, "main.epoch"), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		h.start()
+		if err := <-h.ended; err == nil || h.kernel.opened {
+			t.Errorf("ended with %v, kernel opened %t", err, h.kernel.opened)
+		}
 	})
 }
 

@@ -28,7 +28,13 @@ func (a *Agent) openHooks(ctx context.Context) {
 		hooks = append(hooks, c)
 	}
 	a.hooks = hook.New(ctx, hook.Options{
-		Hooks: hooks, Environ: os.LookupEnv, Logger: a.log, OnDone: func(hook.Result) { a.post(nudge{}) },
+		Hooks: hooks, Environ: os.LookupEnv, Logger: a.log, OnDone: func(hook.Result) {
+			// Never waits: it may be the loop itself that calls. The next beat tells it anyway.
+			select {
+			case a.events <- nudge{}:
+			default:
+			}
+		},
 	})
 }
 

@@ -96,7 +96,7 @@ func (a *Agent) loop(ctx context.Context) error {
 		}
 		now := a.clock()
 		a.publish()
-		a.attend(now)
+		a.attend(ctx, now)
 		a.sendDue(now)
 		a.watchdog.Turn(ctx, time.Duration(now), func() string { return a.status.Load().line(now) })
 	}
@@ -193,7 +193,7 @@ func (a *Agent) act(ctx context.Context, i *instance, action hold.Action) error 
 			return fmt.Errorf("%w: %w", ErrUnsafe, err)
 		}
 		i.fence.Renew(act.Until, act.Endless)
-		i.open(act)
+		i.open(ctx, act)
 	case hold.Fence:
 		a.shut(ctx, i, act.Why)
 	case hold.Do:
@@ -220,8 +220,11 @@ func (a *Agent) act(ctx context.Context, i *instance, action hold.Action) error 
 }
 
 // attend tells gates, hooks and partners what has changed for clients.
-func (a *Agent) attend(now hold.Instant) {
+func (a *Agent) attend(ctx context.Context, now hold.Instant) {
 	for _, i := range a.instances {
+		if i.kernel.bad != nil && now >= i.kernel.again {
+			a.guardKernel(ctx, i)
+		}
 		st := i.state.Status(now)
 		if !i.managed {
 			st = hold.Status{}

@@ -90,3 +90,11 @@ func TestNamesAskSoonForWhatIsMissing(t *testing.T) {
 		}
 	})
 }
+
+// set makes a name lead elsewhere, as a later lookup would.
+func (n *names) set(host string, ip netip.Addr) {
+	n.mu.Lock()
+	n.known[host] = []netip.Addr{ip}
+	n.mu.Unlock()
+	n.changed()
+}

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -45,8 +43,10 @@ type Right struct {
 	Endless bool
 }
 
-// StartService is an instance that is fenced from the start on, with what is known of its right. What the former
-// start's element in the kernel says counts more than Right: it is used only where there is no such element.
+// StartService is an instance that is fenced from the start on, with what is known of its right. An instance whose
+// rules are in the table already keeps what the former start left: a closed one stays closed, and what is open
+// for a time runs to its end, but if Right has an end, not beyond that. What is open without end stays so only if
+// Right is endless too; else Right takes its place. An instance without rules gets Right.
 type StartService struct {
 	Service Service
 	Right   Right
@@ -54,10 +54,12 @@ type StartService struct {
 
 // KernelOptions is what a Kernel needs. Table and Clock must be set.
 type KernelOptions struct {
-	Table    string // of the family inet, for this agent alone
-	Clock    Clock
-	Logger   *slog.Logger
-	Services []StartService // instances of an earlier table that are not among them are let go
+	Table  string // of the family inet, for this agent alone
+	Clock  Clock
+	Logger *slog.Logger
+	// Services are the instances to fence. What the table has of others stays: whoever cannot say what an
+	// instance is must not open its port. It is closed, or will be when its time is over; LetGo takes it away.
+	Services []StartService
 	// OnLost is told each time that the rules were found gone or changed (somebody flushed the ruleset), after
 	// they were put back or with the error that this gave. It is called from the fence's goroutine and must not
 	// block.
@@ -82,9 +84,12 @@ type ruleset interface {
 	// renew puts a token into the kernel that runs out by itself, asks for the states, and makes them true in a
 	// transaction that fails if the token is gone.
 	renew(states func() []state) error
-	// arrange makes the rules those of the states, of all services, in one transaction. Sets that are there keep
-	// their elements; new ones get what states says, guarded by a token as in renew.
-	arrange(states func() []state) error
+	// left lists whose rules are in the table, open or not. A table that is not there has none.
+	left() ([]Shown, error)
+	// arrange makes the rules those of the plan, in one transaction. Sets that are there keep their elements, but
+	// for what [state.replaces] says; new ones get what the plan says, guarded by a token as in renew. Rules of
+	// instances that the plan does not name stay, but what they have open without end is closed.
+	arrange(plan func() plan) error
 	// intact fails with errLost if the rules are not those that arrange made.
 	intact() error
 	// changes is woken when somebody has changed the rules, the fence itself included.
@@ -98,6 +103,15 @@ type state struct {
 	left    time.Duration
 	endless bool
 	readers bool // only a mirror's readers are let in
+	// fresh is a service that this process has not arranged yet: what the kernel has open for it was left by
+	// another, and timed says that the right known here has an end.
+	fresh, timed bool
+}
+
+// plan is what arrange makes true.
+type plan struct {
+	states []state
+	letGo  []string // instances whose rules go away
 }
 
 // Errors of the kernel fence, and what to do.
@@ -110,8 +124,11 @@ var (
 		"nft_reject_inet and nf_tables_inet, or use a newer kernel")
 	ErrDoesNotCut  = errors.New("the kernel takes the rules but they do not cut; use another fence and report this")
 	ErrPartnerHere = errors.New("the partner has an address of this same host: the kernel cannot tell it from clients")
-	errTokenOut    = errors.New("the kernel was too slow: the token ran out, so nothing was opened")
-	errLost        = errors.New("the rules are not there as they were made; somebody changed the ruleset")
+	// ErrTryingOn marks what the kernel has not done yet: the fence knows of it, and goes on until it is done or
+	// something else is wanted.
+	ErrTryingOn = errors.New("not done by the kernel yet, trying on")
+	errTokenOut = errors.New("the kernel was too slow: the token ran out, so nothing was opened")
+	errLost     = errors.New("the rules are not there as they were made; somebody changed the ruleset")
 )
 
 const (
@@ -141,13 +158,18 @@ type wish struct {
 	number  uint64 // of the latest Open, OpenForReads or Shut
 	done    uint64 // the latest number that the kernel knows
 	owed    bool   // the kernel may still have an element that no right stands behind
+	endless bool   // the kernel may have an element without end
+	fresh   bool   // not arranged yet
 }
 
 func (w *wish) live(now hold.Instant) bool { return w.right.Endless || w.right.Until > now }
 
 // state reads the wish at an instant. A right that is almost over is none: see shortestOpening.
 func (w *wish) state(now hold.Instant) state {
-	s := state{service: w.service, readers: w.readers, endless: w.right.Endless}
+	s := state{
+		service: w.service, readers: w.readers, endless: w.right.Endless, fresh: w.fresh,
+		timed: !w.right.Endless && w.right.Until != 0,
+	}
 	if left := w.right.Until.Sub(now); !s.endless && w.right.Until > now && left >= shortestOpening {
 		s.left = left
 	}
@@ -173,11 +195,12 @@ type Kernel struct {
 
 	mu       sync.Mutex
 	wishes   map[string]*wish
-	shape    uint64       // counts changes of the services
-	arranged uint64       // the shape that is in force
-	err      error        // of the latest turn
-	failing  hold.Instant // since when there is one
-	busy     hold.Instant // since when the turn under way lasts; 0: none
+	going    map[string]uint64 // instances to be let go, and the shape from which on they are
+	shape    uint64            // counts changes of the services
+	arranged uint64            // the shape that is in force
+	err      error             // of the latest turn
+	failing  hold.Instant      // since when there is one
+	busy     hold.Instant      // since when the turn under way lasts; 0: none
 	stats    KernelStats
 	turned   chan struct{} // closed at the end of a turn
 
@@ -200,49 +223,6 @@ type Shown struct {
 	Left     time.Duration // else, how long they still pass
 }
 
-// OpenKernel puts the rules of the services in force, atomically: what is in the table of the former start stays
-// open for as long as it was, and nothing else opens. Services that cannot be fenced ([ErrPartnerHere]) are
-// left out; Guard says so again.
-func OpenKernel(ctx context.Context, o KernelOptions) (*Kernel, error) {
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.addresses == nil {
-		o.addresses = hostAddresses
-	}
-	if o.at == nil {
-		o.at = func(string) {}
-	}
-	if o.dial == nil {
-		o.dial = openRuleset
-	}
-	k := &Kernel{
-		ctx: context.WithoutCancel(ctx), o: o, wishes: map[string]*wish{}, shape: 1, turned: make(chan struct{}),
-		wake: make(chan struct{}, 1), done: make(chan struct{}),
-	}
-	for _, s := range o.Services {
-		if err := k.check(s.Service); err != nil {
-			o.Logger.WarnContext(ctx, "instance not fenced by the kernel", "instance", s.Service.Name, "error", err)
-			continue
-		}
-		k.wishes[s.Service.Name] = &wish{service: plain(s.Service), right: s.Right, owed: s.Right != Right{}}
-	}
-	var err error
-	if k.rules, err = o.dial(o); err != nil {
-		return nil, fmt.Errorf("fence of the kernel: %w", err)
-	}
-	err = k.arrange()
-	for try := 1; try < startTries && errors.Is(err, errTokenOut); try++ {
-		err = k.arrange()
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("fence of the kernel: put the rules in force: %w", err), k.rules.close())
-	}
-	k.checked = o.Clock()
-	k.ended.Go(k.run)
-	return k, nil
-}
-
 // plain is the service with addresses as they are on the wire and in a settled order.
 func plain(s Service) Service {
 	s.Addresses, s.Partners = plainAddresses(s.Addresses), plainAddresses(s.Partners)
@@ -263,43 +243,29 @@ func same(a, b Service) bool {
 		slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.Partners, b.Partners)
 }
 
-// longestName leaves room for a prefix in what the kernel allows for the name of a set.
-const longestName = 200
-
-// check says why the kernel cannot fence a service.
-func (k *Kernel) check(s Service) error {
-	switch {
-	case s.Name == "" || len(s.Name) > longestName || strings.ContainsRune(s.Name, 0):
-		return fmt.Errorf("the name of the instance (%q) must have 1 to %d bytes", s.Name, longestName)
-	case s.Port == 0:
-		return errors.New("the port where the database listens is not known")
-	}
+// Guard puts the instance's rules in force: from its return on the port is closed to clients but for what Open lets
+// in. An instance that has no rules yet is opened for r with them, in one step, so that rules behind a right that lasts
+// cut nobody; what an earlier start left of it counts as in [StartService]. For any other r is ignored, and what is
+// open stays open. If the service has changed, its rules are replaced; if it has not, nothing happens.
+//
+// After [ErrTryingOn] it goes on trying. After any other error, [ErrPartnerHere] for one, nothing was changed: rules
+// that were in force are so, and obey Open, Shut and LetGo as before.
+func (k *Kernel) Guard(s Service, r Right) error {
 	own, err := k.o.addresses()
 	if err != nil {
-		return fmt.Errorf("read the addresses of this host: %w", err)
-	}
-	for _, p := range plain(s).Partners {
-		if p.IsLoopback() || slices.Contains(own, p) {
-			return fmt.Errorf("%w (%v); use a fence of another level, or hosts with addresses of their own",
-				ErrPartnerHere, p)
-		}
-	}
-	return nil
-}
-
-// Guard puts the instance's rules in force: from its return on the port is closed to clients but for what Open lets
-// in. What is open stays open. If the service has changed, its rules are replaced; if it has not, nothing
-// happens. An error other than [ErrPartnerHere] and such of the service itself means that it goes on trying.
-func (k *Kernel) Guard(s Service) error {
-	if err := k.check(s); err != nil {
-		return fmt.Errorf("instance %s: %w", s.Name, err)
+		return fmt.Errorf("instance %s: read the addresses of this host: %w", s.Name, err)
 	}
 	s = plain(s)
+	if err := check(s, own); err != nil {
+		return fmt.Errorf("instance %s: %w", s.Name, err)
+	}
 	k.mu.Lock()
 	w := k.wishes[s.Name]
 	switch {
 	case w == nil:
-		k.wishes[s.Name] = &wish{service: s}
+		_, going := k.going[s.Name] // it may not be gone yet, with what is open of it
+		k.wishes[s.Name] = &wish{service: s, right: r, owed: r != Right{} || going, endless: r.Endless || going, fresh: true}
+		delete(k.going, s.Name)
 		k.shape++
 	case !same(w.service, s):
 		w.service = s
@@ -307,62 +273,88 @@ func (k *Kernel) Guard(s Service) error {
 	}
 	shape := k.shape
 	k.mu.Unlock()
-	return k.await(guardPatience, "its rules are not in force yet", func() bool { return k.arranged >= shape })
+	err = k.await(guardPatience, "its rules are not in force", func() bool { return k.arranged >= shape })
+	if err != nil {
+		return fmt.Errorf("instance %s: %w", s.Name, err)
+	}
+	return nil
 }
 
 // Open lets clients in until the right ends, from whoever they come. It does not block; it takes effect at most
 // 100 ms after the clock was read for it, or not at all. It is ignored for an instance without rules.
-func (k *Kernel) Open(name string, r Right) { k.order(name, r, false) }
+func (k *Kernel) Open(name string, r Right) { _, _ = k.order(name, r, false) }
 
 // OpenForReads lets the readers of a mirror in until the instant, in place of what Open allowed. It does not block.
 func (k *Kernel) OpenForReads(name string, until hold.Instant) {
-	k.order(name, Right{Until: until}, true)
+	_, _ = k.order(name, Right{Until: until}, true)
 }
 
-func (k *Kernel) order(name string, r Right, readers bool) {
+// OpenNow is Open, but returns when the kernel has done so, or something that was ordered later, or with an error
+// after 50 ms; then it goes on trying ([ErrTryingOn]). An instance without rules is an error.
+func (k *Kernel) OpenNow(name string, r Right) error {
+	number, ok := k.order(name, r, false)
+	if !ok {
+		return fmt.Errorf("instance %s has no rules in the kernel's fence; nothing was opened or bounded", name)
+	}
+	return k.obeyed(name, number, "its port is not opened as told")
+}
+
+// Bounded is whether the kernel surely lets nobody in without end: whatever becomes of this process, the instance's
+// port closes by itself. It is so too for an instance without rules. From an order without end on it is not,
+// until the kernel has confirmed one with an end, or a Shut, that came later.
+func (k *Kernel) Bounded(name string) bool {
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	w := k.wishes[name]
-	if w != nil {
-		w.right, w.readers, w.owed = r, readers, true
-		w.number++
-	}
-	k.mu.Unlock()
-	if w != nil {
-		k.nudge()
-	}
+	return w == nil || !w.endless
 }
 
-// Shut closes the instance's port now. It returns when the kernel has done so, or with an error after 50 ms;
-// then it goes on trying until that or another Open. An instance without rules is not closed, which is an
-// error.
-func (k *Kernel) Shut(name string) error {
+// order notes what is wanted and returns its number. It is not ok for an instance without rules.
+func (k *Kernel) order(name string, r Right, readers bool) (number uint64, ok bool) {
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	w := k.wishes[name]
 	if w == nil {
-		k.mu.Unlock()
-		return fmt.Errorf("instance %s has no rules in the kernel's fence; nothing was closed", name)
+		return 0, false
 	}
-	w.right, w.readers, w.owed = Right{}, false, true
+	w.right, w.readers, w.owed = r, readers, true
+	w.endless = w.endless || r.Endless
 	w.number++
-	number := w.number
-	k.mu.Unlock()
-	err := k.await(shutPatience, "its port is not closed yet", func() bool { return w.done >= number })
+	k.nudge()
+	return w.number, true
+}
+
+// obeyed waits until the kernel has done the order of the number, or a later one.
+func (k *Kernel) obeyed(name string, number uint64, unmet string) error {
+	err := k.await(shutPatience, unmet, func() bool {
+		w := k.wishes[name]
+		return w == nil || w.done >= number
+	})
 	if err != nil {
 		return fmt.Errorf("instance %s: %w", name, err)
 	}
 	return nil
 }
 
-// LetGo takes the instance's rules away: everybody passes. It is for a pair that was removed.
+// Shut closes the instance's port now. It returns when the kernel has done so, or with an error after 50 ms;
+// then it goes on trying ([ErrTryingOn]) until that or another Open. An instance without rules is not closed, which is
+// an error.
+func (k *Kernel) Shut(name string) error {
+	number, ok := k.order(name, Right{}, false)
+	if !ok {
+		return fmt.Errorf("instance %s has no rules in the kernel's fence; nothing was closed", name)
+	}
+	return k.obeyed(name, number, "its port is not closed")
+}
+
+// LetGo takes the instance's rules away, those that an earlier start left too: everybody passes. It is for a pair
+// that was removed, and nothing else takes rules away. After [ErrTryingOn] it goes on trying.
 func (k *Kernel) LetGo(name string) error {
 	k.mu.Lock()
-	if k.wishes[name] == nil {
-		k.mu.Unlock()
-		return nil
-	}
 	delete(k.wishes, name)
 	k.shape++
 	shape := k.shape
+	k.going[name] = shape
 	k.mu.Unlock()
 	err := k.await(guardPatience, "its rules are still in force", func() bool { return k.arranged >= shape })
 	if err != nil {
@@ -419,26 +411,11 @@ func (k *Kernel) await(patience time.Duration, unmet string, met func() bool) er
 			if err == nil {
 				err = fmt.Errorf("the kernel has not answered within %v", patience)
 			}
-			return fmt.Errorf("%s, trying on: %w", unmet, err)
+			return fmt.Errorf("%s: %w: %w", unmet, ErrTryingOn, err)
 		case <-k.done:
 			return errors.New("the kernel's fence was left by this process")
 		}
 	}
-}
-
-// hostAddresses lists the addresses of this host.
-func hostAddresses() ([]netip.Addr, error) {
-	list, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, err
-	}
-	var out []netip.Addr
-	for _, a := range list {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			out = append(out, p.Addr().Unmap().WithZone(""))
-		}
-	}
-	return out, nil
 }
 
 func (k *Kernel) nudge() {

@@ -19,7 +19,7 @@ import (
 const (
 	// layout names the chain by which a table is known to be laid out as this code does. It is counted up when
 	// what Shut and Open touch is named or typed in another way; such a table is replaced.
-	layout = "layout_1"
+	layout = "layout_2"
 	// tokenSet holds the tokens. It has been the same in every layout, so that a replacement can be guarded.
 	tokenSet = "token"
 	// buffer has room for the answers to a transaction of some hundred instances. Answers that find no room are lost.
@@ -278,7 +278,18 @@ func outChain(s Service) string { return outPrefix + s.Name }
 const (
 	openPrefix, readsPrefix, awayPrefix = "open_", "reads_", "away_"
 	inPrefix, outPrefix                 = "in_", "out_"
+	// The instance's rules of a base chain are in a chain of their own, named after both.
+	ofInstance = "_"
 )
+
+// chainNames lists what an instance has, whatever its service.
+func chainNames(instance string) []string {
+	list := []string{inPrefix + instance, outPrefix + instance}
+	for _, base := range []string{inputChain, outputChain, forwardChain} {
+		list = append(list, base+ofInstance+instance)
+	}
+	return list
+}
 
 // setNames lists the service's sets.
 func setNames(s Service) []string {
@@ -298,6 +309,8 @@ func (r *netRules) set(name string, key nftables.SetDatatype) *nftables.Set {
 // content is what a table has that matters to arrange.
 type content struct {
 	sets, chains []string
+	open         map[string]timedPort // by set; what is not in it is closed
+	rules        map[string]int       // how many there are in a chain
 }
 
 // content reads the table; ours is false if there is none of this layout. A list may lack something if the
@@ -366,8 +379,56 @@ func message(kind int) netlink.HeaderType {
 	return netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind)
 }
 
-func (r *netRules) arrange(states func() []state) error {
+// details reads what arrange must know beyond the names, to go on with what is there.
+func (r *netRules) details(in *content) error {
+	ids, err := r.ruleIDs()
+	if err != nil {
+		return err
+	}
+	in.rules, in.open = map[string]int{}, map[string]timedPort{}
+	for _, id := range ids {
+		in.rules[id.chain]++
+	}
+	return r.with(func() error {
+		for _, name := range in.sets {
+			if _, _, ok := parseSet(name); !ok {
+				continue
+			}
+			elements, err := r.conn.GetSetElements(r.ports(name))
+			if err != nil {
+				return fmt.Errorf("read the set %s: %w", name, err)
+			}
+			for _, e := range elements {
+				p := timedPort{set: name}
+				if e.Timeout != 0 {
+					p.left = max(e.Expires, 1)
+				}
+				in.open[name] = p
+			}
+		}
+		return nil
+	})
+}
+
+func (r *netRules) left() ([]Shown, error) {
+	in, _, err := r.content()
+	var list []Shown
+	for _, name := range in.sets {
+		if s, ok := parseOpenSet(name); ok {
+			list = append(list, s)
+		}
+	}
+	return list, err
+}
+
+func (r *netRules) arrange(makePlan func() plan) error {
 	in, ours, err := r.content()
+	if err == nil && ours {
+		err = r.details(&in)
+	}
+	if gone(err) {
+		return fmt.Errorf("%w (%w)", errLost, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -377,8 +438,8 @@ func (r *netRules) arrange(states func() []state) error {
 		return fmt.Errorf("make the table: %w", err)
 	}
 	r.at("token")
-	list := states()
-	slices.SortFunc(list, func(a, b state) int { return strings.Compare(a.service.Name, b.service.Name) })
+	p := makePlan()
+	slices.SortFunc(p.states, func(a, b state) int { return strings.Compare(a.service.Name, b.service.Name) })
 	count := 0
 	err = r.transact(func(c *nftables.Conn) error {
 		if err := r.takeToken(c); err != nil {
@@ -387,7 +448,7 @@ func (r *netRules) arrange(states func() []state) error {
 		if !ours {
 			c.DelTable(r.table)
 		}
-		count, err = r.write(c, in, list)
+		count, err = r.write(c, in, p)
 		r.at("ready")
 		return err
 	})
@@ -395,6 +456,8 @@ func (r *netRules) arrange(states func() []state) error {
 	switch {
 	case gone(err) && !r.hasToken():
 		return fmt.Errorf("%w (%w)", errTokenOut, err)
+	case gone(err) && r.changedSince(in):
+		return fmt.Errorf("%w (%w)", errLost, err)
 	case gone(err), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL):
 		return fmt.Errorf("%w (%w)", ErrNoExpression, err)
 	case err != nil:
@@ -405,4 +468,10 @@ func (r *netRules) arrange(states func() []state) error {
 		err = fmt.Errorf("%w: %d rules of %d", errLost, len(r.made), count)
 	}
 	return err
+}
+
+// changedSince is whether others took something of the table away since it was read. The transaction relied on it.
+func (r *netRules) changedSince(in content) bool {
+	now, _, err := r.content()
+	return err != nil || !slices.Equal(now.chains, in.chains) || !slices.Equal(now.sets, in.sets)
 }

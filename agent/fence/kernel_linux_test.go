@@ -96,7 +96,7 @@ func guard(t testing.TB, k *Kernel, s Service) {
 	t.Helper()
 	var err error
 	for range 20 {
-		if err = k.Guard(s); err == nil {
+		if err = k.Guard(s, Right{}); err == nil {
 			return
 		}
 		t.Logf("slow: %v", err)
@@ -277,7 +277,7 @@ func TestKernelUnderTraffic(t *testing.T) {
 	}
 	renewals := 0
 	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); renewals++ {
-		openFor(t, k, time.Second)
+		openFor(t, k, 3*time.Second)
 		time.Sleep(time.Millisecond)
 	}
 	shutting.Store(true)
@@ -397,7 +397,7 @@ func TestKernelCannotFence(t *testing.T) {
 		"own, mapped": netip.AddrFrom16(w.host.ip4.As16()),
 	} {
 		s.Partners = []netip.Addr{p}
-		if err := k.Guard(s); !errors.Is(err, ErrPartnerHere) {
+		if err := k.Guard(s, Right{}); !errors.Is(err, ErrPartnerHere) {
 			t.Errorf("%s: %v, want %v", name, err, ErrPartnerHere)
 		}
 	}
@@ -409,7 +409,7 @@ func TestKernelCannotFence(t *testing.T) {
 		t.Error(err)
 	}
 	for _, s := range []Service{{Port: 1}, {Name: "x"}, {Name: strings.Repeat("x", 300), Port: 1}} {
-		if err := k.Guard(s); err == nil {
+		if err := k.Guard(s, Right{}); err == nil {
 			t.Errorf("%+v was guarded", s)
 		}
 	}
@@ -554,8 +554,11 @@ func TestKernelTakesOver(t *testing.T) {
 	if err := talk(c); err != nil {
 		t.Errorf("cut by a new start: %v", err)
 	}
-	if !w.client.passes(w.host.at(gone.Port)) {
-		t.Error("the instance that is not there any more is still closed")
+	if w.client.passes(w.host.at(gone.Port)) {
+		t.Error("an instance that the new start was not told of was opened")
+	}
+	if err := k.LetGo(gone.Name); err != nil || !w.client.passes(w.host.at(gone.Port)) {
+		t.Errorf("an instance that the new start was not told of cannot be let go: %v", err)
 	}
 	untilCut(t, c, until)
 	if err := k.Healthy(); err != nil {

@@ -15,9 +15,10 @@ import (
 // The base chains. They come a bit before the usual filter chains, which may accept what they like: a reject
 // here is final.
 const (
-	inputChain  = "input"
-	outputChain = "output"
-	priority    = -10
+	inputChain   = "input"
+	outputChain  = "output"
+	forwardChain = "forward"
+	priority     = -10
 )
 
 // writer collects the rules of a table in a transaction.
@@ -28,45 +29,122 @@ type writer struct {
 	sets  uint32
 }
 
-// write makes the table in the transaction what the list says, given what is in it. Rules are replaced within
+// bases are the base chains; each has a jump to each instance's chain of it.
+type bases struct {
+	input, output, forward *nftables.Chain
+}
+
+// write makes the table in the transaction what the plan says, given what is in it. Rules are replaced within
 // their chains, so that each packet meets either all of the old ones or all of the new ones; sets that stay
 // keep their elements. It returns the number of rules.
-func (r *netRules) write(c *nftables.Conn, in content, list []state) (int, error) {
+func (r *netRules) write(c *nftables.Conn, in content, p plan) (int, error) {
 	w := &writer{Conn: c, table: r.table}
 	c.AddTable(r.table)
 	token := w.timed(tokenSet, nftables.TypeMark)
 	token.Timeout = tokenLife
-	sets, chains := []string{tokenSet}, []string{layout, inputChain, outputChain}
+	sets, chains := []string{tokenSet, told4, told6}, []string{layout, inputChain, outputChain, forwardChain, tellChain}
 	if err := w.addSet(token, in); err != nil {
 		return 0, err
 	}
 	c.AddChain(&nftables.Chain{Table: r.table, Name: layout})
-	input, output := w.base(inputChain, nftables.ChainHookInput), w.base(outputChain, nftables.ChainHookOutput)
+	b := bases{
+		w.base(inputChain, nftables.ChainHookInput), w.base(outputChain, nftables.ChainHookOutput),
+		w.base(forwardChain, nftables.ChainHookForward),
+	}
 	tell, err := w.tell(in)
 	if err != nil {
 		return 0, err
 	}
-	sets, chains = append(sets, told4, told6), append(chains, tell.Name)
-	for _, s := range list {
-		for _, name := range setNames(s.service) {
-			sets = append(sets, name)
-			if err := w.addSet(w.timed(name, nftables.TypeInetService), in); err != nil {
-				return 0, err
-			}
+	known := slices.Clone(p.letGo)
+	for _, s := range p.states {
+		known = append(known, s.service.Name)
+		sets, chains = append(sets, setNames(s.service)...), append(chains, chainNames(s.service.Name)...)
+		if err := w.elements(in, s); err != nil {
+			return 0, err
 		}
-		for _, e := range s.elements() {
-			if slices.Contains(in.sets, e.set) {
+		w.service(b, tell, s.service)
+	}
+	// Those that are known come first: what a former name of theirs has left does not cut their clients.
+	keptSets, keptChains := w.keep(b, in, known)
+	w.remove(in, append(chains, keptChains...), append(sets, keptSets...))
+	return w.count, nil
+}
+
+// elements makes the service's sets, and puts into them what must be.
+func (w *writer) elements(in content, s state) error {
+	replaced := s.fresh && s.replaces(in)
+	for _, name := range setNames(s.service) {
+		set := w.timed(name, nftables.TypeInetService)
+		if err := w.addSet(set, in); err != nil {
+			return err
+		}
+		if replaced && slices.Contains(in.sets, name) {
+			w.FlushSet(set)
+		}
+	}
+	for _, e := range s.elements() {
+		if slices.Contains(in.sets, e.set) && !replaced {
+			continue
+		}
+		if err := w.SetAddElements(w.timed(e.set, nftables.TypeInetService), e.element()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leftLate is how much later than the right known here an element may end that an earlier process left for the same
+// right: it had [tokenLife] for it, and the kernel its ticks.
+const leftLate = tokenLife + 50*time.Millisecond
+
+// replaces is whether what another has left open must give way to what is known of the right: it has no end and the
+// right has, or it ends too late for the right. What ends by itself in time is left alone: an element that is
+// put in anew ends a bit later each time.
+func (s state) replaces(in content) bool {
+	for _, name := range setNames(s.service) {
+		e, open := in.open[name]
+		switch {
+		case !open, s.endless:
+		case e.left == 0, s.timed && e.left > s.left+leftLate:
+			return true
+		}
+	}
+	return false
+}
+
+// keep leaves the rules of instances that are not known as they are, and has the new base chains go through them.
+// What they have open without end is closed: no right stands behind it, and nothing would ever end it.
+func (w *writer) keep(b bases, in content, known []string) (sets, chains []string) {
+	for _, name := range in.sets {
+		instance, _, ok := parseSet(name)
+		if !ok || slices.Contains(known, instance) {
+			continue
+		}
+		sets = append(sets, name)
+		if e, open := in.open[name]; open && e.left == 0 {
+			w.FlushSet(w.timed(name, nftables.TypeInetService))
+		}
+	}
+	for _, base := range []*nftables.Chain{b.input, b.output, b.forward} {
+		for _, name := range in.chains {
+			instance, ok := strings.CutPrefix(name, base.Name+ofInstance)
+			if !ok || slices.Contains(known, instance) {
 				continue
 			}
-			if err := w.SetAddElements(w.timed(e.set, nftables.TypeInetService), e.element()); err != nil {
-				return 0, err
+			w.rule(base, tcp(), jump(&nftables.Chain{Name: name}))
+		}
+	}
+	for _, name := range in.chains {
+		for _, prefix := range []string{
+			inPrefix, outPrefix, inputChain + ofInstance, outputChain + ofInstance, forwardChain + ofInstance,
+		} {
+			if instance, ok := strings.CutPrefix(name, prefix); ok && !slices.Contains(known, instance) {
+				chains = append(chains, name)
+				w.count += in.rules[name]
 			}
 		}
-		chains = append(chains, inChain(s.service), outChain(s.service))
-		w.service(input, output, tell, s.service)
 	}
-	w.remove(in, chains, sets)
-	return w.count, nil
+	return sets, chains
 }
 
 // addSet adds a set that is not there yet. Its number must be set here: the library would count in a variable that
@@ -80,14 +158,18 @@ func (w *writer) addSet(set *nftables.Set, in content) error {
 	return w.AddSet(set, nil)
 }
 
-// remove takes away what instances have left that are not fenced any more. Nothing refers to it now.
+// remove takes away what nothing needs any more: rules first, which refer to chains and sets.
 func (w *writer) remove(in content, chains, sets []string) {
+	var going []*nftables.Chain
 	for _, name := range in.chains {
 		if !slices.Contains(chains, name) {
 			c := &nftables.Chain{Table: w.table, Name: name}
 			w.FlushChain(c)
-			w.DelChain(c)
+			going = append(going, c)
 		}
+	}
+	for _, c := range going {
+		w.DelChain(c)
 	}
 	for _, name := range in.sets {
 		if !slices.Contains(sets, name) && !strings.HasPrefix(name, "__") {
@@ -115,12 +197,23 @@ func (w *writer) rule(c *nftables.Chain, parts ...[]expr.Any) {
 	w.count++
 }
 
+// part is an instance's chain of a base chain, empty.
+func (w *writer) part(base *nftables.Chain, s Service) *nftables.Chain {
+	c := w.empty(base.Name + ofInstance + s.Name)
+	w.rule(base, tcp(), jump(c))
+	return c
+}
+
+func (w *writer) empty(name string) *nftables.Chain {
+	c := w.AddChain(&nftables.Chain{Table: w.table, Name: name})
+	w.FlushChain(c)
+	return c
+}
+
 // service writes the rules of one instance.
-func (w *writer) service(input, output, tell *nftables.Chain, s Service) {
-	in := w.AddChain(&nftables.Chain{Table: w.table, Name: inChain(s)})
-	out := w.AddChain(&nftables.Chain{Table: w.table, Name: outChain(s)})
-	w.FlushChain(in)
-	w.FlushChain(out)
+func (w *writer) service(b bases, tell *nftables.Chain, s Service) {
+	in, out := w.empty(inChain(s)), w.empty(outChain(s))
+	input, output, forward := w.part(b.input, s), w.part(b.output, s), w.part(b.forward, s)
 	for _, address := range anyAddress(s.Addresses) {
 		w.rule(input, to(address), tcpPort(toPort, s.Port), jump(in))
 		w.rule(output, from(address), tcpPort(fromPort, s.Port), jump(out))
@@ -129,11 +222,15 @@ func (w *writer) service(input, output, tell *nftables.Chain, s Service) {
 		// The partner's fence lets this host's address in, for replication. Clients that run on this host must
 		// not come in with it once this host serves, nor hear late answers from there. What comes in is known
 		// by its socket's owner only where the kernel finds the socket early, as it does unless it was told not
-		// to.
+		// to. What this host forwards (containers, virtual machines) may leave it with this host's address
+		// too; no database of this host is behind it.
 		for _, p := range s.Partners {
 			for range lookups {
-				w.rule(input, from(p), tcp(), loadPort(fromPort), lookup(awaySet(s)), notUser(s.User), reject())
-				w.rule(output, to(p), tcp(), loadPort(toPort), lookup(awaySet(s)), notUser(s.User), reject())
+				away := lookup(awaySet(s))
+				w.rule(input, from(p), tcp(), loadPort(fromPort), away, notUser(s.User), reject())
+				w.rule(output, to(p), tcp(), loadPort(toPort), away, notUser(s.User), reject())
+				w.rule(forward, from(p), tcp(), loadPort(fromPort), away, reject())
+				w.rule(forward, to(p), tcp(), loadPort(toPort), away, reject())
 			}
 		}
 	}
@@ -173,8 +270,7 @@ const (
 // made into a reset, in which receivers ignore what it carries, and goes to the client; when the database sends
 // again, it gets a reset itself.
 func (w *writer) tell(in content) (*nftables.Chain, error) {
-	c := w.AddChain(&nftables.Chain{Table: w.table, Name: tellChain})
-	w.FlushChain(c)
+	c := w.empty(tellChain)
 	for _, v := range []struct {
 		family  byte
 		at, len uint32

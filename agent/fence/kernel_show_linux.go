@@ -63,12 +63,22 @@ func (r *netRules) show() ([]Shown, error) {
 	return list, nil
 }
 
-// parseOpenSet takes a set's name apart; see openSet.
+// parseOpenSet takes the name of an instance's open set apart; see openSet.
 func parseOpenSet(name string) (Shown, bool) {
-	rest, ok := strings.CutPrefix(name, openPrefix)
-	digits, instance, both := strings.Cut(rest, "_")
-	port, err := strconv.ParseUint(digits, 10, 16)
-	return Shown{Instance: instance, Port: uint16(port)}, ok && both && err == nil
+	instance, port, ok := parseSet(name)
+	return Shown{Instance: instance, Port: port}, ok && strings.HasPrefix(name, openPrefix)
+}
+
+// parseSet takes the name of any set of an instance apart.
+func parseSet(name string) (instance string, port uint16, ok bool) {
+	for _, prefix := range []string{openPrefix, readsPrefix, awayPrefix} {
+		if rest, found := strings.CutPrefix(name, prefix); found {
+			digits, instance, both := strings.Cut(rest, "_")
+			port, err := strconv.ParseUint(digits, 10, 16)
+			return instance, uint16(port), both && err == nil
+		}
+	}
+	return "", 0, false
 }
 
 func (r *netRules) showSets(s *Shown) error {

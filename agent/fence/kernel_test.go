@@ -23,6 +23,7 @@ type rulesOfTest struct {
 	token    func()           // between the token and the states
 	sent     func()           // between the states and the kernel's work
 	arranged []string
+	letGo    []string
 }
 
 func (r *rulesOfTest) call(name string) error {
@@ -81,19 +82,22 @@ func (r *rulesOfTest) renew(states func() []state) error {
 	return nil
 }
 
-func (r *rulesOfTest) arrange(states func() []state) error {
+func (r *rulesOfTest) arrange(makePlan func() plan) error {
 	if err := r.call("arrange"); err != nil {
 		return err
 	}
-	list := states()
+	p := makePlan()
+	r.sent()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.arranged = nil
-	for _, s := range list {
+	r.arranged, r.letGo = nil, p.letGo
+	for _, s := range p.states {
 		r.arranged = append(r.arranged, s.service.Name)
 	}
 	return nil
 }
+
+func (r *rulesOfTest) left() ([]Shown, error) { return nil, r.call("left") }
 
 func (r *rulesOfTest) intact() error            { return r.call("intact") }
 func (r *rulesOfTest) changes() <-chan struct{} { return nil }
@@ -349,15 +353,15 @@ func TestKernelGuardWaitsForTheKernel(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *kernelBench) {
 		b.rules.failing("arrange", errors.New("bad kernel"))
 		other := Service{Name: "other", Port: 3}
-		if err := b.Guard(other); err == nil || strings.Contains(strings.Join(b.rules.arranged, ","), "other") {
+		if err := b.Guard(other, Right{}); err == nil || strings.Contains(strings.Join(b.rules.arranged, ","), "other") {
 			t.Errorf("guard: %v", err)
 		}
 		b.rules.failing("arrange", nil)
-		if err := b.Guard(other); err != nil {
+		if err := b.Guard(other, Right{}); err != nil {
 			t.Error(err)
 		}
 		n := b.rules.count("arrange")
-		if err := b.Guard(other); err != nil || b.rules.count("arrange") != n {
+		if err := b.Guard(other, Right{}); err != nil || b.rules.count("arrange") != n {
 			t.Errorf("guarded again: %v, %d changes", err, b.rules.count("arrange")-n)
 		}
 		if err := b.LetGo("other"); err != nil || strings.Join(b.rules.arranged, ",") != "main" {

@@ -54,7 +54,7 @@ func answer(l net.Listener) {
 
 // try sees a connection pass while the port is open, and cut when its time is over.
 func (r *netRules) try(ctx context.Context, s Service, address string) error {
-	err := r.arrange(func() []state { return []state{{service: s}} })
+	err := r.arrange(func() plan { return plan{states: []state{{service: s}}} })
 	if err != nil {
 		return fmt.Errorf("put rules in force: %w", err)
 	}

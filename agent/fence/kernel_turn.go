@@ -3,6 +3,8 @@ package fence
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/witnessd/witnessd/agent/hold"
@@ -146,7 +148,7 @@ func (k *Kernel) shutDue() error {
 	defer k.mu.Unlock()
 	for w, n := range numbers {
 		if w.number == n {
-			w.done, w.owed = n, false
+			w.done, w.owed, w.endless = n, false, false
 		} else {
 			// It was opened since, and closed before that: whoever waits for the closing has it.
 			w.done = max(w.done, n)
@@ -158,17 +160,19 @@ func (k *Kernel) shutDue() error {
 // arrange makes the kernel's rules those of the services.
 func (k *Kernel) arrange() error {
 	var shape uint64
-	err := k.rules.arrange(func() []state {
+	numbers := map[*wish]uint64{}
+	err := k.rules.arrange(func() plan {
 		now := k.o.Clock()
 		k.o.at("clock read")
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		shape = k.shape
-		var all []state
+		p := plan{letGo: slices.Collect(maps.Keys(k.going))}
 		for _, w := range k.wishes {
-			all = append(all, w.state(now))
+			p.states = append(p.states, w.state(now))
+			numbers[w] = w.number
 		}
-		return all
+		return p
 	})
 	if err != nil {
 		return err
@@ -176,6 +180,13 @@ func (k *Kernel) arrange() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.arranged = shape
+	maps.DeleteFunc(k.going, func(_ string, since uint64) bool { return since <= shape })
+	for w, n := range numbers {
+		if w.fresh && w.number == n {
+			w.endless = w.right.Endless
+		}
+		w.fresh = false
+	}
 	return nil
 }
 
@@ -217,6 +228,9 @@ func (k *Kernel) openDue() error {
 	}
 	for w, n := range numbers {
 		w.done = max(w.done, n)
+		if w.number == n {
+			w.endless = w.right.Endless
+		}
 	}
 	return nil
 }

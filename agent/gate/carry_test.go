@@ -176,31 +176,74 @@ func heap() int64 {
 
 // TestPeerBreaks: a reset on one side is a reset on the other, also while nothing can be written.
 func TestPeerBreaks(t *testing.T) {
-	h := newHouse(t, false, nil)
-	arrivals := h.db.arrivals()
-	h.serve(time.Minute)
-	for _, stuck := range []bool{false, true} {
+	for _, state := range []string{"idle", "its reader is slow", "it reads slowly"} {
 		for _, first := range []string{"client", "database"} {
-			a := h.dial()
-			b := next(t, arrivals)
-			if first == "database" {
-				a, b = b, a
-			}
-			if stuck {
-				go func() { _, _ = io.Copy(b, zeros{}) }()
-				eventually(t, "it moves", func() bool { return h.Stats().ToClients+h.Stats().ToServers > 100_000 })
-			}
-			abort(a)
-			if stuck {
+			t.Run(first+" breaks when "+state, func(t *testing.T) {
+				h := newHouse(t, false, nil)
+				arrivals := h.db.arrivals()
+				h.serve(time.Minute)
+				a := h.dial()
+				b := next(t, arrivals)
+				if first == "database" {
+					a, b = b, a
+				}
+				if state != "idle" {
+					from := a
+					if state == "it reads slowly" {
+						from = b
+					}
+					_ = from.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+					if _, err := io.Copy(from, zeros{}); !errors.Is(err, os.ErrDeadlineExceeded) {
+						t.Fatal(err)
+					}
+				}
+				abort(a)
 				eventually(t, "it is over", func() bool { return h.clients.Load() == 0 })
-			} else {
 				mustReset(t, b)
-			}
+				if s := h.Stats(); s.Cuts != 0 {
+					t.Errorf("counted as cut: %+v", s)
+				}
+			})
 		}
 	}
-	if s := h.Stats(); s.Cuts != 0 {
-		t.Errorf("counted as cut: %+v", s)
-	}
+}
+
+// TestSlowReaderOfMessages: what is left of a message that could be written only in part is the same when the loop
+// has used its block for others.
+func TestSlowReaderOfMessages(t *testing.T) {
+	each(t, func(t *testing.T, plain bool) {
+		h := newHouse(t, plain, func(o *Options) { o.Threads = 1 })
+		arrivals := h.db.arrivals()
+		h.serve(time.Minute)
+		chatter := h.dial()
+		answerer := next(t, arrivals)
+		go func() { _, _ = io.Copy(answerer, answerer) }()
+		slow := h.dial()
+		_ = slow.SetReadBuffer(8 << 10)
+		server := next(t, arrivals)
+		message := bytes.Repeat([]byte("message "), 1000) // less than a block
+		sent := 0
+		for {
+			_ = server.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+			n, err := server.Write(message)
+			if sent += n; err != nil {
+				break
+			}
+			ask(t, chatter, "something else")
+		}
+		_ = slow.SetReadBuffer(4 << 20)
+		got := make([]byte, len(message))
+		for left := sent; left > 0; left -= len(got) {
+			got = got[:min(left, len(got))]
+			_ = slow.SetReadDeadline(time.Now().Add(patience))
+			if _, err := io.ReadFull(slow, got); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, message[:len(got)]) {
+				t.Fatalf("%d bytes before the end: other bytes have arrived", left)
+			}
+		}
+	})
 }
 
 type zeros struct{}

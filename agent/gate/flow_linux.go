@@ -142,7 +142,7 @@ func (l *loop) take(f *flow, from *socket) error {
 		return f.splice(from)
 	}
 	l.dropBlock(f)
-	got, err := unix.Read(from.fd, l.block)
+	got, err := readNow(from.fd, l.block)
 	switch {
 	case err != nil:
 		return from.readFailed(err)
@@ -160,7 +160,7 @@ func (l *loop) take(f *flow, from *socket) error {
 
 // splice fills the empty pipe.
 func (f *flow) splice(from *socket) error {
-	got, err := unix.Splice(from.fd, nil, f.pipe.in, nil, spliceSize, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+	got, err := spliceNow(from.fd, f.pipe.in, spliceSize)
 	switch {
 	case err != nil:
 		f.stream = false
@@ -169,7 +169,7 @@ func (f *flow) splice(from *socket) error {
 		f.ended = true
 		return nil
 	}
-	f.piped = int(got)
+	f.piped = got
 	f.stream = got >= blockSize
 	return nil
 }
@@ -189,17 +189,13 @@ func (s *socket) readFailed(err error) error {
 // deliver makes one call to pass on what the flow holds.
 func (f *flow) deliver(to *socket) (sent int, err error) {
 	if len(f.rest) > 0 {
-		if sent, err = unix.Write(to.fd, f.rest); err == nil {
+		if sent, err = writeNow(to.fd, f.rest); err == nil {
 			f.rest = f.rest[sent:]
 			return sent, nil
 		}
-	} else {
-		var n int64
-		n, err = unix.Splice(f.pipe.out, nil, to.fd, nil, f.piped, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-		if err == nil {
-			f.piped -= int(n)
-			return int(n), nil
-		}
+	} else if sent, err = spliceNow(f.pipe.out, to.fd, f.piped); err == nil {
+		f.piped -= sent
+		return sent, nil
 	}
 	if errors.Is(err, unix.EAGAIN) {
 		to.writable = false

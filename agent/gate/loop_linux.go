@@ -136,11 +136,10 @@ func (l *loop) run() {
 	defer runtime.UnlockOSThread()
 	var events [eventsAtOnce]unix.EpollEvent
 	for {
-		timeout := -1
-		if len(l.ready) > 0 {
-			timeout = 0
+		n, err := eventsNow(l.epoll, events[:])
+		if n == 0 && err == nil && len(l.ready) == 0 {
+			n, err = unix.EpollWait(l.epoll, events[:], -1)
 		}
-		n, err := unix.EpollWait(l.epoll, events[:], timeout)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			// Only a descriptor that somebody else closed can do this; going on would be a busy loop.
 			panic("gate: wait for events: " + err.Error())

@@ -20,9 +20,11 @@ const (
 )
 
 // How long a connection from the partner's host may take to say that it is the gate. A gate sends its header with
-// the first packet. Whoever is silent for so long is a client of a protocol in which the server speaks first.
+// the first packet, but a busy host may be late to read it, and a header that is not recognized would reach the
+// database as the client's words. Whoever is silent for so long is a client of a protocol in which the server speaks
+// first, and has waited for its greeting; in PostgreSQL's and SQL Server's the client does.
 const (
-	signatureLimit = 150 * time.Millisecond
+	signatureLimit = time.Second
 	headerLimit    = 2 * time.Second
 	longestHeader  = 1024
 )

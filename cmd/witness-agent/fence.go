@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"text/tabwriter"
 
@@ -32,6 +33,10 @@ func fenceShowCommand() *cobra.Command {
 			}
 			shown, err := agent.ShowFence(c)
 			if err != nil {
+				return err
+			}
+			if len(shown) == 0 {
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), "no instance is in a pair: nothing is fenced")
 				return err
 			}
 			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
@@ -89,7 +94,7 @@ waits, and returns at once; with --wait it waits itself.`,
 				return &configError{err}
 			}
 			if !wait {
-				return leaveBehind(path)
+				return leaveBehind(path) // which has no other directory than the root
 			}
 			log, err := newLogger(cmd.ErrOrStderr(), c.Log)
 			if err != nil {
@@ -106,6 +111,10 @@ waits, and returns at once; with --wait it waits itself.`,
 // leaveBehind starts the waiting process in a group of its own, so that what ends the unit's main process and
 // what is sent to a terminal's group does not end it too.
 func leaveBehind(config string) error {
+	config, err := filepath.Abs(config)
+	if err != nil {
+		return fmt.Errorf("find the configuration: %w", err)
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)

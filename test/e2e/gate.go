@@ -113,9 +113,12 @@ func connected(r *placeRun, to ...string) {
 	}
 	slices.Sort(counts)
 	r.note("connections that failed: %s", strings.Join(counts, ", "))
+	var waits []string
 	for name, gap := range r.gaps() {
-		r.note("longest time without a commit by %s: %d ms", name, gap.Milliseconds())
+		waits = append(waits, fmt.Sprintf("%s %d ms", name, gap.Milliseconds()))
 	}
+	slices.Sort(waits)
+	r.note("longest time without a commit: %s", strings.Join(waits, ", "))
 }
 
 // wasUnderWay says whether sessions by the same way were cut when this connection failed, and it was begun before.

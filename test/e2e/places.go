@@ -222,8 +222,9 @@ func (r *placeRun) judge(ctx context.Context, before *witnessv1.Pair) {
 	res.moved = !ch.Served.IsZero()
 	res.overlap = len(ch.Overlap)
 	for _, a := range ch.Overlap[:min(3, len(ch.Overlap))] {
-		r.breaks("%s answered %v as primary %v after %s first served (client %s, %v)", a.Host, a.Client.Work,
-			a.At.Sub(ch.Served).Round(10*time.Microsecond), r.mirror.Name, placeOf(a.Client), a.Client.To)
+		r.breaks("%s answered %v as primary %v after %s first served (client %s, %v, asked %v after the fault)", a.Host,
+			a.Client.Work, a.At.Sub(ch.Served).Round(10*time.Microsecond), r.mirror.Name, placeOf(a.Client), a.Client.To,
+			a.Sent.Sub(r.began).Round(time.Millisecond))
 	}
 	if res.overlap > 3 {
 		r.breaks("and %d more such answers", res.overlap-3)

@@ -83,7 +83,7 @@ const (
 	placesTitle = "\nPostgreSQL, default timing, each host a network namespace; clients outside and on both hosts. " +
 		"Median / worst.\n\n"
 	placesHead = "| fault at the primary's host | runs | mirror served after | last answer of the old primary before " +
-		"that | answers of both at once | lost acknowledged rows | gap in commits | sessions cut at a primary | " +
+		"that | answers of both at once | lost acknowledged rows | gap in commits outside | sessions cut at a primary | " +
 		"connections failed | armed again within | broken promises |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
 )
 

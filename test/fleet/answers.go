@@ -27,11 +27,12 @@ func (c *Clients) Losses() []Loss {
 	return list
 }
 
-// Gap is the longest time between from and until without an acknowledged commit from any host, the ends included.
+// Gap is the longest time between from and until without an acknowledged commit from any host, the ends included, for
+// clients outside. Those on a host have a way of their own to its database.
 func (c *Clients) Gap(from, until time.Time) time.Duration {
 	last, longest := from, time.Duration(0)
 	for _, a := range c.Answers() {
-		if a.Client.Work == Reads || a.At.Before(from) || a.At.After(until) {
+		if a.Client.Work == Reads || a.Client.Place.On != nil || a.At.Before(from) || a.At.After(until) {
 			continue
 		}
 		longest, last = max(longest, a.At.Sub(last)), a.At

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 )
@@ -35,6 +36,9 @@ func (f *Fleet) agentConfig(h *Host, name string) string {
 	fmt.Fprintf(&b, "log: {level: %s}\n", f.level())
 	if h.space != nil {
 		fmt.Fprintf(&b, "fence: {level: %s, table: witness_agent}\n", h.FenceLevel)
+	} else {
+		// All hosts share the machine's own address, and must not touch the table of a real agent on it.
+		fmt.Fprintf(&b, "fence: {level: engine, table: fleet_%d}\n", os.Getpid())
 	}
 	fmt.Fprintf(&b, "instances:\n  - name: db\n%s", h.engine.section())
 	if h.Gate != "" {

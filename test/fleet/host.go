@@ -35,6 +35,7 @@ type Host struct {
 	space      *namespace
 	process    *process    // on the machine's own network
 	supervisor *supervisor // in a namespace
+	dark       bool        // in a namespace: without power
 	fleet      *Fleet
 }
 
@@ -106,8 +107,11 @@ func (h *Host) program(args ...string) program {
 // Start starts the host's agent, which starts the database.
 func (h *Host) Start() error {
 	if h.space != nil {
-		if err := h.space.plug(); err != nil {
-			return err
+		if h.dark {
+			if err := h.space.powerOn(); err != nil {
+				return fmt.Errorf("power for %s: %w", h.Name, err)
+			}
+			h.dark = false
 		}
 		var err error
 		h.supervisor, err = supervise(h)
@@ -133,26 +137,26 @@ func (h *Host) Kill() {
 	killBelow(h.dir)
 }
 
-// powerCut leaves nothing of the host but its disk: nobody hears of its end, and its kernel forgets what it filtered.
+// powerCut leaves nothing of the host but its disk.
 func (h *Host) powerCut() {
-	if err := h.space.unplug(); err != nil {
-		h.fleet.sayf("power cut of %s: %v", h.Name, err)
+	if h.dark {
+		return
 	}
+	h.dark = true
 	if h.supervisor != nil {
 		h.supervisor.set(func(s *supervisor) { s.off, s.silent = true, true })
 	}
-	h.space.kill()
+	if err := h.space.powerOff(); err != nil {
+		h.fleet.sayf("power cut of %s: %v", h.Name, err)
+	}
 	if h.supervisor != nil {
 		<-h.supervisor.ended
-	}
-	if err := h.ForgetFilter(); err != nil {
-		h.fleet.sayf("power cut of %s: %v", h.Name, err)
 	}
 }
 
 // ForgetFilter empties the packet filter of the host's kernel, as a boot does.
 func (h *Host) ForgetFilter() error {
-	filter, err := nftables.New(nftables.WithNetNSFd(int(h.space.file.Fd())))
+	filter, err := nftables.New(nftables.WithNetNSFd(int(h.space.file.Load().Fd())))
 	if err == nil {
 		filter.FlushRuleset()
 		err = filter.Flush()

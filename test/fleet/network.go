@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,8 +34,10 @@ type namespace struct {
 	address netip.Addr // on eth0
 	mac     string     // of eth0
 	port    string     // the other end of the cable, in the switch
-	file    *os.File
 	network *network
+
+	file   atomic.Pointer[os.File] // by which it is entered
+	former []*os.File              // before reboots; open, because somebody may be about to enter by them
 }
 
 // namespacePrefix tells our namespaces from others'. The pid of the program that made them follows.
@@ -59,15 +62,20 @@ func newNetwork() (*network, error) {
 // space makes a namespace that is not wired yet.
 func (n *network) space(party string) (*namespace, error) {
 	s := &namespace{name: n.owner + party, network: n}
-	if err := ip("netns add " + s.name); err != nil {
-		return nil, err
-	}
 	n.wired = append(n.wired, s)
-	var err error
-	if s.file, err = os.Open(filepath.Join("/run/netns", s.name)); err != nil {
-		return nil, fmt.Errorf("open network namespace: %w", err)
+	return s, s.make()
+}
+
+func (s *namespace) make() error {
+	if err := ip("netns add " + s.name); err != nil {
+		return err
 	}
-	return s, s.ip("link set lo up")
+	file, err := os.Open(filepath.Join("/run/netns", s.name))
+	if err != nil {
+		return fmt.Errorf("open network namespace: %w", err)
+	}
+	s.file.Store(file)
+	return s.ip("link set lo up")
 }
 
 // join makes a party's namespace and wires it to the switch.
@@ -80,14 +88,40 @@ func (n *network) join(party string) (*namespace, error) {
 	s.address = netip.AddrFrom4([4]byte{10, 77, 0, byte(number)})
 	s.mac = fmt.Sprintf("02:77:00:00:00:%02x", number)
 	s.port = fmt.Sprintf("port%d", number)
-	err = s.ip(
-		fmt.Sprintf("link add eth0 address %s type veth peer name %s netns %s", s.mac, s.port, n.hub.name),
+	return s, s.wire()
+}
+
+// wire lays the cable to the switch.
+func (s *namespace) wire() error {
+	hub := s.network.hub
+	err := s.ip(
+		fmt.Sprintf("link add eth0 address %s type veth peer name %s netns %s", s.mac, s.port, hub.name),
 		fmt.Sprintf("addr add %s/16 dev eth0", s.address),
 		"link set eth0 up")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return s, n.hub.ip(fmt.Sprintf("link set %s master br0", s.port), fmt.Sprintf("link set %s up", s.port))
+	return hub.ip(fmt.Sprintf("link set %s master br0", s.port), fmt.Sprintf("link set %s up", s.port))
+}
+
+// powerOff takes the cable away for good and ends every process. Nobody hears of it: what the kernel has still to send
+// for the dead must not leave when the power is back, as that of a real host would not.
+func (s *namespace) powerOff() error {
+	err := s.network.hub.ip("link del " + s.port)
+	s.kill()
+	return err
+}
+
+// powerOn makes the party's network anew, with the same address.
+func (s *namespace) powerOn() error {
+	s.former = append(s.former, s.file.Load())
+	if err := ip("netns del " + s.name); err != nil {
+		return err
+	}
+	if err := s.make(); err != nil {
+		return err
+	}
+	return s.wire()
 }
 
 // laboratory is the prefix of all addresses, for what must let them in.
@@ -145,7 +179,7 @@ func (s *namespace) inside(do func() error) error {
 	go func() {
 		// Never unlocked: the thread ends with this goroutine, so that nobody else is ever run in the namespace.
 		runtime.LockOSThread()
-		if err := unix.Setns(int(s.file.Fd()), unix.CLONE_NEWNET); err != nil {
+		if err := unix.Setns(int(s.file.Load().Fd()), unix.CLONE_NEWNET); err != nil {
 			result <- fmt.Errorf("enter network namespace %s: %w", s.name, err)
 			return
 		}
@@ -168,7 +202,7 @@ func (s *namespace) dial(ctx context.Context, network, address string) (net.Conn
 
 // pids are all processes that live in the namespace.
 func (s *namespace) pids() []int {
-	own, err := s.file.Stat()
+	own, err := s.file.Load().Stat()
 	if err != nil {
 		return nil
 	}
@@ -189,9 +223,12 @@ func (n *network) close() {
 		return
 	}
 	for _, s := range n.wired {
-		if s.file != nil {
+		if file := s.file.Load(); file != nil {
 			s.kill()
-			_ = s.file.Close()
+			_ = file.Close()
+		}
+		for _, file := range s.former {
+			_ = file.Close()
 		}
 		_ = ip("netns del " + s.name)
 	}
@@ -215,9 +252,10 @@ func removeLeftovers() error {
 			continue
 		}
 		s := &namespace{name: e.Name()}
-		if s.file, err = os.Open(filepath.Join("/run/netns", e.Name())); err == nil {
+		if file, err := os.Open(filepath.Join("/run/netns", e.Name())); err == nil {
+			s.file.Store(file)
 			s.kill()
-			_ = s.file.Close()
+			_ = file.Close()
 		}
 		if err := ip("netns del " + e.Name()); err != nil {
 			return fmt.Errorf("remove what a dead fleet left: %w", err)

@@ -80,7 +80,10 @@ func (p *process) stop() {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// cpu is the processor time that a process has used. The kernel tells it in hundredths of a second.
+// tick is the unit in which the kernel tells processor time, on every machine that we know.
+const tick = 10 * time.Millisecond
+
+// cpu is the processor time that a process has used.
 func cpu(pid int) (time.Duration, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -91,15 +94,15 @@ func cpu(pid int) (time.Duration, error) {
 	if len(fields) < 13 {
 		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
 	}
-	var ticks time.Duration
+	var ticks int64
 	for _, f := range fields[11:13] {
 		n, err := strconv.ParseInt(f, 10, 64)
 		if err != nil {
 			return 0, err
 		}
-		ticks += time.Duration(n)
+		ticks += n
 	}
-	return ticks * 10 * time.Millisecond, nil
+	return time.Duration(ticks) * tick, nil
 }
 
 // resident is the memory of a process, in bytes.

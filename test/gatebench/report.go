@@ -18,7 +18,7 @@ const idleLimit = 100e6
 func report(out io.Writer, o options, results map[string]map[string][]sample, memory idleResult) error {
 	var text strings.Builder
 	var missed []error
-	text.WriteString("| workload | way | per second | to direct | to haproxy | p50 | p99 | p99 to haproxy | proxy's CPU |\n")
+	text.WriteString("| workload | way | per second | to direct | to haproxy | p50 | p99 | to haproxy | proxy's CPU |\n")
 	text.WriteString("|---|---|---|---|---|---|---|---|---|\n")
 	for _, w := range workloads() {
 		r, ok := results[w.name]
@@ -36,7 +36,7 @@ func report(out io.Writer, o options, results map[string]map[string][]sample, me
 		}
 	}
 	if memory.connections > 0 {
-		fmt.Fprintf(&text, "\n%d idle connections: the gate's process has %.1f MB resident (%.1f MB before); HAProxy's %.1f MB.\n",
+		fmt.Fprintf(&text, "\n%d idle connections: %.1f MB resident in the gate (%.1f before), %.1f in HAProxy.\n",
 			memory.connections, float64(memory.with)/megabyte, float64(memory.before)/megabyte,
 			float64(memory.haproxyWith)/megabyte)
 		if memory.with >= idleLimit {
@@ -45,7 +45,7 @@ func report(out io.Writer, o options, results map[string]map[string][]sample, me
 		}
 	}
 	fmt.Fprintf(&text, "\nMedians of %d rounds.\n", o.rounds)
-	fmt.Fprint(out, "\n", text.String())
+	_, _ = fmt.Fprint(out, "\n", text.String())
 	if o.table != "" {
 		missed = append(missed, os.WriteFile(o.table, []byte(text.String()), 0o644))
 	}
@@ -59,9 +59,9 @@ func row(out io.Writer, w workload, name string, got, plain, other sample) {
 		p99Ratio = fmt.Sprintf("%.2f", ratio(got.p99, other.p99))
 	}
 	if name != direct {
-		cpu = fmt.Sprintf("%.2f s per %.0g %s", got.cpu.Seconds(), w.per, w.unit)
+		cpu = fmt.Sprintf("%.2f s per %.0f %s", got.cpu.Seconds(), w.per, w.unit)
 	}
-	fmt.Fprintf(out, "| %s | %s | %.0f %s | %.2f | %.2f | %s | %s | %s | %s |\n", w.name, name, got.rate, w.unit,
+	_, _ = fmt.Fprintf(out, "| %s | %s | %.0f %s | %.2f | %.2f | %s | %s | %s | %s |\n", w.name, name, got.rate, w.unit,
 		got.rate/plain.rate, got.rate/other.rate, p50, p99, p99Ratio, cpu)
 }
 

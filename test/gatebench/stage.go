@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/template"
 )
@@ -142,8 +143,8 @@ func (s *stage) startHAProxy(t *target, postgres, source string, splice bool) er
 }
 
 func (s *stage) tearDown() {
-	for i := len(s.running) - 1; i >= 0; i-- {
-		s.running[i].stop()
+	for _, p := range slices.Backward(s.running) {
+		p.stop()
 	}
 	_ = os.RemoveAll(s.dir)
 }

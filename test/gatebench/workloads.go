@@ -60,7 +60,7 @@ func pgbench(ctx context.Context, dir string, each time.Duration, clients int, t
 	if err != nil {
 		return 0, sample{}, err
 	}
-	defer os.RemoveAll(logs)
+	defer func() { _ = os.RemoveAll(logs) }()
 	out, err := exec.CommandContext(ctx, "pgbench", "-n", "-S", "-M", "prepared", "-c", strconv.Itoa(clients),
 		"-j", strconv.Itoa(min(clients, 2)), "-T", strconv.Itoa(int(each.Seconds())), "-l",
 		"--log-prefix", filepath.Join(logs, "log"), "-h", host, "-p", port, "-U", "postgres", "postgres").CombinedOutput()
@@ -137,13 +137,13 @@ func copyOut(ctx context.Context, _ *stage, o options, t target) (float64, sampl
 	if err != nil {
 		return 0, sample{}, err
 	}
-	defer c.Close(ctx)
+	defer func() { _ = c.Close(ctx) }()
 	const row = 4000
 	rows := o.stream / row / 4 // PostgreSQL, not the way to it, is what takes the time here
 	var n counter
 	began := time.Now()
-	_, err = c.CopyTo(ctx, &n, fmt.Sprintf("copy (select repeat('x', %d) from generate_series(1, %d)) to stdout", row, rows))
-	if err != nil {
+	query := fmt.Sprintf("copy (select repeat('x', %d) from generate_series(1, %d)) to stdout", row, rows)
+	if _, err = c.CopyTo(ctx, &n, query); err != nil {
 		return 0, sample{}, err
 	}
 	return rated(int64(n), time.Since(began))
@@ -201,7 +201,7 @@ func (s *stage) rounds(ctx context.Context, o options, out io.Writer) (map[strin
 					return nil, fmt.Errorf("%s, %s: %w", w.name, t.name, err)
 				}
 				results[w.name][t.name] = append(results[w.name][t.name], got)
-				fmt.Fprintf(out, "%-10s round %d  %-22s %10.0f %s/s  p99 %8v  cpu %v\n",
+				_, _ = fmt.Fprintf(out, "%-10s round %d  %-22s %10.0f %s/s  p99 %8v  cpu %v\n",
 					w.name, round+1, t.name, got.rate, w.unit, got.p99, got.cpu.Round(time.Millisecond))
 			}
 		}

@@ -13,8 +13,8 @@ import (
 )
 
 // AtEnd ends the service of this host's databases when the right that a dead agent has left behind runs out, unless a
-// new agent looks after it by then. The supervisor starts it (witness-agent fence at-end) after each end of the
-// agent, so that a crash, a kill, a watchdog's verdict or a stop that nobody follows up ends in closed databases on a host
+// new agent looks after it by then. The supervisor starts it (witness-agent fence at-end) after each end of the agent,
+// so that a crash, a kill, a watchdog's verdict or a stop that nobody follows up ends in closed databases on a host
 // whose kernel cannot fence, and for clients over Unix sockets on every host.
 //
 // It goes by the mark, which says until when the record allowed service. A later mark proves that an agent's loop

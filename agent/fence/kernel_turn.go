@@ -125,14 +125,25 @@ func (k *Kernel) tellLost(lost, err error) {
 	}
 }
 
-// shutDue closes what no right stands behind any more.
+// shutDue closes what no right stands behind any more. Services that were not arranged yet come last and by themselves:
+// they may have no sets, and then their transaction fails.
 func (k *Kernel) shutDue() error {
+	if err := k.shutSome(false); err != nil {
+		return err
+	}
+	if err := k.shutSome(true); !errors.Is(err, errLost) {
+		return err
+	}
+	return nil // they are arranged next, and closed then
+}
+
+func (k *Kernel) shutSome(fresh bool) error {
 	now := k.o.Clock()
 	numbers := map[*wish]uint64{}
 	var due []Service
 	k.mu.Lock()
 	for _, w := range k.wishes {
-		if w.owed && !w.live(now) {
+		if w.fresh == fresh && w.owed && !w.live(now) {
 			due = append(due, w.service)
 			numbers[w] = w.number
 		}

@@ -40,13 +40,17 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// Dial makes a TCP connection; nil: the system's. Shut waits for it, so it must end when ctx does.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
-	// Threads move the bytes on Linux; 0: one for every two processors, at most four.
+	// Threads move the bytes on Linux; 0: half of GOMAXPROCS, at most four. GOMAXPROCS should be twice the number of
+	// processors: see mostThreads.
 	Threads int
 }
 
 // mostThreads is what a gate takes by itself: an agent may have several gates, and one thread passes 50,000 small
-// messages or a gigabyte a second. The Go scheduler must have more processors than there are threads here: it hands
-// on a processor whose thread waits for events, which costs more than to pass a message, unless another is idle.
+// messages or a gigabyte a second.
+//
+// A thread that waits for events holds one of the Go scheduler's processors. If none is idle, the scheduler takes
+// that one away each time, which costs more than to pass a message, and the rest of the agent waits for those that
+// are busy, its heartbeats too. Therefore there should be more of them than threads: they are only a number.
 const mostThreads = 4
 
 // Gate passes connections to the primary. It does nothing until Serve, and lets nobody in until Route.

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"runtime"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -36,6 +39,7 @@ over: start it again within one lease, or pause the pair before.`,
 			if err != nil {
 				return &configError{err}
 			}
+			giveGatesRoom(c)
 			a, err := agent.New(c, agent.Options{Logger: log, Version: version()})
 			if err != nil {
 				return err
@@ -45,6 +49,15 @@ over: start it again within one lease, or pause the pair before.`,
 	}
 	cmd.Flags().StringVar(&path, "config", defaultConfig, "configuration file")
 	return cmd
+}
+
+// giveGatesRoom lets the scheduler run more than there are processors, unless the administrator has set GOMAXPROCS: a
+// gate's thread that waits for bytes holds one of them, and neither leases nor other gates shall wait for it.
+func giveGatesRoom(c agent.Config) {
+	gated := slices.ContainsFunc(c.Instances, func(i agent.Instance) bool { return i.Gate.Listen != "" })
+	if gated && os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0))
+	}
 }
 
 func newLogger(w io.Writer, c agent.Log) (*slog.Logger, error) {

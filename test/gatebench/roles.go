@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -36,6 +37,7 @@ func bootClock() hold.Instant {
 func serveGates(ctx context.Context, pairs []string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	runtime.GOMAXPROCS(2 * runtime.NumCPU()) // see gate.Options.Threads
 	var all sync.WaitGroup
 	failed := make(chan error, len(pairs))
 	for _, pair := range pairs {

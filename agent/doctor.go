@@ -66,7 +66,7 @@ func checkDir(what, dir string) Finding {
 }
 
 func (f Finding) bad(err error, do string) Finding {
-	f.Result, f.Detail, f.Do = Bad, oneLine(err), do
+	f.Result, f.Detail, f.Do = Bad, oneLine(err.Error()), do
 	return f
 }
 
@@ -115,7 +115,7 @@ func checkKernel(ctx context.Context, c Fence) Finding {
 	case err != nil && c.Level == FenceKernel:
 		return f.bad(err, "the agent does not start like this: mend it, or set fence.level to auto")
 	case err != nil:
-		return f.weak(oneLine(err), "until then a killed or frozen agent ends service only by a gate or a watchdog")
+		return f.weak(oneLine(err.Error()), "until then a killed or frozen agent ends service only by a gate or a watchdog")
 	}
 	return f
 }
@@ -162,7 +162,7 @@ func checkEndpoint(ctx context.Context, endpoint string) Finding {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", endpoint)
 	if err != nil {
-		return f.weak(oneLine(err), "start the node, or look at firewalls and names between")
+		return f.weak(oneLine(err.Error()), "start the node, or look at firewalls and names between")
 	}
 	_ = conn.Close()
 	return f

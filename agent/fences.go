@@ -298,7 +298,7 @@ func (a *Agent) level(i *instance) (fence.Level, string) {
 	}
 	note := "kernel: not used"
 	if why != nil {
-		note = "kernel: " + oneLine(why)
+		note = "kernel: " + oneLine(why.Error())
 	}
 	if i.config.Gate.Exclusive && a.config.Fence.Level != FenceEngine {
 		return fence.LevelGate, note

@@ -150,7 +150,10 @@ func (i *instance) remember(ctx context.Context, r hold.Renew) error {
 }
 
 // observed keeps what is shown and announced also while no pair is known.
-func (i *instance) observed(e hold.Engine) {
+func (i *instance) observed(ctx context.Context, e hold.Engine) {
+	if e.Warning != i.lastSeen.Warning && e.Warning != "" {
+		i.log.WarnContext(ctx, "the database wants attention", "what", e.Warning)
+	}
 	i.lastSeen = e
 	if e.SystemID != "" {
 		i.systemID = e.SystemID
@@ -260,7 +263,7 @@ func (i *instance) carryOut(op operation, clock Clock) hold.EngineDone {
 		done.Engine, err = i.observe(op.ctx, clock)
 	}
 	if err != nil {
-		done.Err = oneLine(err)
+		done.Err = oneLine(err.Error())
 		done.Foreign = errors.Is(err, engine.ErrForeign)
 		done.Cut = errors.Is(err, engine.ErrFenced) || errors.Is(err, fence.ErrEnded)
 		i.log.DebugContext(op.ctx, "database operation failed", "op", op.op.String(), "error", done.Err)
@@ -272,7 +275,7 @@ func (i *instance) carryOut(op operation, clock Clock) hold.EngineDone {
 }
 
 // oneLine: drivers put several attempts on several lines; a log line and a table cell are one.
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 func (i *instance) progress(p engine.Progress) {
 	text := p.Step
@@ -313,7 +316,7 @@ func convertState(st engine.State, began hold.Instant, step string) hold.Engine 
 		Empty: st.Data == engine.DataEmpty, Timeline: st.Position.Timeline, Position: st.Position.Offset,
 		MirrorAttached: st.Mirror.Attached, MirrorFlushed: st.Mirror.Flushed.Offset, Following: st.Following,
 		Promotable: st.Promotable && st.Data != engine.DataIncomplete, NotPromotable: st.NotPromotable, Step: step,
-		Replayed: st.Replayed.Offset,
+		Replayed: st.Replayed.Offset, Warning: oneLine(st.Warning),
 	}
 	switch st.Role {
 	case engine.RolePrimary:

@@ -161,7 +161,7 @@ func (a *Agent) byPair(pair string) *instance {
 func (a *Agent) step(ctx context.Context, i *instance, ev hold.Event) error {
 	switch e := ev.(type) {
 	case hold.EngineSeen:
-		i.observed(e.Engine)
+		i.observed(ctx, e.Engine)
 	case hold.Fenced:
 		a.metrics.fences.Inc()
 		i.endedBy = e.Why

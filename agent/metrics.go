@@ -57,7 +57,7 @@ type statusMetrics struct {
 	clock Clock
 	look  func() *snapshot
 
-	serving, following, epoch, right, fence, watchdog, lag *prometheus.Desc
+	serving, following, epoch, right, fence, watchdog, warning, lag *prometheus.Desc
 }
 
 func newStatusMetrics(clock Clock, look func() *snapshot) *statusMetrics {
@@ -72,6 +72,7 @@ func newStatusMetrics(clock Clock, look func() *snapshot) *statusMetrics {
 		right:     desc("right_seconds", "How long the right to serve lasts; +Inf: no end, 0: none."),
 		fence:     desc("fence_info", "1 for the level of the fence in force.", "level"),
 		watchdog:  desc("watchdog", "1 if a watchdog ends the agent, or the host, when the agent hangs."),
+		warning:   desc("warning", "1 if the database wants attention although it does its part: see pair show."),
 		lag: desc("lag_bytes", "What readers at this mirror do not see yet of the primary's log. "+
 			"Absent while it is not known."),
 	}
@@ -79,7 +80,7 @@ func newStatusMetrics(clock Clock, look func() *snapshot) *statusMetrics {
 
 // Describe implements prometheus.Collector.
 func (m *statusMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.serving, m.following, m.epoch, m.right, m.fence, m.watchdog, m.lag} {
+	for _, d := range []*prometheus.Desc{m.serving, m.following, m.epoch, m.right, m.fence, m.watchdog, m.warning, m.lag} {
 		ch <- d
 	}
 }
@@ -105,6 +106,7 @@ func (m *statusMetrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(m.right, right)
 		gauge(m.fence, 1, st.fence)
 		gauge(m.watchdog, flag(st.watchdog))
+		gauge(m.warning, flag(st.status.Engine.Warning != ""))
 		if lag, known := st.behind(now); known {
 			gauge(m.lag, float64(lag))
 		}

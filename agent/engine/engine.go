@@ -109,6 +109,9 @@ type State struct {
 	// Promotable says that Promote is expected to succeed; if not, NotPromotable says why.
 	Promotable    bool
 	NotPromotable string
+	// Warning is what an operator should mend although the instance does its part, several joined by "; ". No
+	// decision rests on it.
+	Warning string
 	// Step is what a long Follow is doing right now ("clone 45 % 120 MB/s"), empty otherwise.
 	Step string
 }

@@ -175,6 +175,7 @@ type Engine struct {
 	Promotable     bool
 	NotPromotable  string
 	Step           string
+	Warning        string // for operators; hold decides nothing by it
 	Replayed       uint64 // mirror: what reading clients can see of Position; hold decides nothing by it
 }
 

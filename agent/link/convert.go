@@ -329,6 +329,7 @@ func engineState(e hold.Engine) *witnessv1.EngineState {
 		NotPromotable:  text(e.NotPromotable),
 		Step:           text(e.Step),
 		Replayed:       e.Replayed,
+		Warning:        text(e.Warning),
 	}
 }
 
@@ -347,6 +348,7 @@ func engineOf(m *witnessv1.EngineState) hold.Engine {
 		NotPromotable:  text(m.GetNotPromotable()),
 		Step:           text(m.GetStep()),
 		Replayed:       m.GetReplayed(),
+		Warning:        text(m.GetWarning()),
 	}
 }
 

@@ -27,6 +27,7 @@ type Engine struct {
 	Promotable     bool
 	NotPromotable  string // why not
 	Step           string // what a long step is doing ("clone 45 %")
+	Warning        string // what an operator should mend although the host does its part
 }
 
 // Report is what an agent says of one pair in one heartbeat. It is a fact about that host at the moment it

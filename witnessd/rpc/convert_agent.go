@@ -146,7 +146,7 @@ func fromEngine(e pair.Engine) *witnessv1.EngineState {
 		Running: e.Running, Role: e.Role, SystemId: e.SystemID, Timeline: e.Timeline, Position: e.Position,
 		MirrorAttached: e.MirrorAttached, MirrorFlushed: e.MirrorFlushed, Commits: e.Commits,
 		Following: e.Following, Promotable: e.Promotable, NotPromotable: e.NotPromotable, Step: e.Step,
-		Replayed: e.Replayed,
+		Replayed: e.Replayed, Warning: e.Warning,
 	}
 }
 
@@ -156,7 +156,7 @@ func toEngine(m *witnessv1.EngineState) pair.Engine {
 		Timeline: m.GetTimeline(), Position: m.GetPosition(),
 		MirrorAttached: m.GetMirrorAttached(), MirrorFlushed: m.GetMirrorFlushed(), Commits: cut(m.GetCommits()),
 		Following: m.GetFollowing(), Promotable: m.GetPromotable(), NotPromotable: cut(m.GetNotPromotable()),
-		Step: cut(m.GetStep()), Replayed: m.GetReplayed(),
+		Step: cut(m.GetStep()), Replayed: m.GetReplayed(), Warning: cut(m.GetWarning()),
 	}
 }
 

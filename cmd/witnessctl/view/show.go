@@ -206,6 +206,9 @@ func hostLines() []hostLine {
 		{"complaint", false, func(_ *witnessv1.Pair, h *witnessv1.HostState) table.Cell {
 			return table.Cell{Text: h.GetReport().GetComplaint(), Style: table.Bad}
 		}},
+		{"warning", false, func(_ *witnessv1.Pair, h *witnessv1.HostState) table.Cell {
+			return table.Cell{Text: h.GetReport().GetEngine().GetWarning(), Style: table.Warn}
+		}},
 		{"agent", true, agent},
 	}
 }

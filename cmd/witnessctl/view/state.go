@@ -97,6 +97,8 @@ func recorded(p *witnessv1.Pair) State {
 		return State{"not ready", Problem, blocked(p)}
 	case complaint(p) != "":
 		return State{"armed", Attention, complaint(p)}
+	case !stale && warning(p) != "":
+		return State{"armed", Attention, warning(p)}
 	default:
 		return State{"armed", Fine, ""}
 	}
@@ -183,6 +185,16 @@ func because(p *witnessv1.Pair) string {
 func blocked(p *witnessv1.Pair) string {
 	b := p.GetFailoverBlocked()
 	return cmp.Or(b.GetDetail(), b.GetReason(), "the witness gives no reason")
+}
+
+// warning is what a host wants mended although it does its part.
+func warning(p *witnessv1.Pair) string {
+	for _, h := range p.GetHosts() {
+		if text := h.GetReport().GetEngine().GetWarning(); text != "" && h.GetFresh() {
+			return h.GetHost() + ": " + text
+		}
+	}
+	return ""
 }
 
 // mirrorTrouble says why a primary is exposed.

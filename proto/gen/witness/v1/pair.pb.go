@@ -763,7 +763,9 @@ type EngineState struct {
 	// What a long step is doing.
 	Step string `protobuf:"bytes,12,opt,name=step,proto3" json:"step,omitempty"`
 	// Mirror: what reading clients can see of position.
-	Replayed      uint64 `protobuf:"varint,13,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	Replayed uint64 `protobuf:"varint,13,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	// What an operator should mend although the host does its part, joined by "; ". No decision rests on it.
+	Warning       string `protobuf:"bytes,14,opt,name=warning,proto3" json:"warning,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -889,6 +891,13 @@ func (x *EngineState) GetReplayed() uint64 {
 	return 0
 }
 
+func (x *EngineState) GetWarning() string {
+	if x != nil {
+		return x.Warning
+	}
+	return ""
+}
+
 var File_witness_v1_pair_proto protoreflect.FileDescriptor
 
 const file_witness_v1_pair_proto_rawDesc = "" +
@@ -929,7 +938,7 @@ const file_witness_v1_pair_proto_rawDesc = "" +
 	"\flink_address\x18\x03 \x01(\tR\vlinkAddress\x12'\n" +
 	"\x0fservice_address\x18\x04 \x01(\tR\x0eserviceAddress\x12\x16\n" +
 	"\x06engine\x18\x05 \x01(\tR\x06engine\x12\x1b\n" +
-	"\tsystem_id\x18\x06 \x01(\tR\bsystemId\"\x8f\x03\n" +
+	"\tsystem_id\x18\x06 \x01(\tR\bsystemId\"\xa9\x03\n" +
 	"\vEngineState\x12\x18\n" +
 	"\arunning\x18\x01 \x01(\bR\arunning\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x1b\n" +
@@ -946,7 +955,8 @@ const file_witness_v1_pair_proto_rawDesc = "" +
 	"promotable\x12%\n" +
 	"\x0enot_promotable\x18\v \x01(\tR\rnotPromotable\x12\x12\n" +
 	"\x04step\x18\f \x01(\tR\x04step\x12\x1a\n" +
-	"\breplayed\x18\r \x01(\x04R\breplayed*@\n" +
+	"\breplayed\x18\r \x01(\x04R\breplayed\x12\x18\n" +
+	"\awarning\x18\x0e \x01(\tR\awarning*@\n" +
 	"\x05Right\x12\x15\n" +
 	"\x11RIGHT_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +

@@ -10,12 +10,13 @@ ENGINE   ?= demo
 RUNS     ?= 5
 AGAINST  ?= .git\#branch=main
 SEEDS    ?= 20000
+RESULTS  ?= docs/failure-matrix.json
 SEED     ?=
 FUZZTIME ?= 3s
 
 .DEFAULT_GOAL := help
-.PHONY: help generate generate-check breaking lint format test build e2e e2e-fence e2e-gate bench-gate demo model sim \
-	mutants fuzz nightly check
+.PHONY: help generate generate-check breaking lint format test build e2e matrix e2e-fence e2e-gate bench-gate demo model \
+	sim mutants fuzz nightly check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,8 +50,11 @@ test: ## all tests, then the concurrent packages again with -race
 build: ## the programs, into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
 
-e2e: ## real processes and real faults, RUNS times over (RUNS=5)
-	go run ./test/e2e -runs=$(RUNS)
+e2e: ## the short failure matrix: real PostgreSQL, hosts as network namespaces (root; about 4 min)
+	go run ./test/matrix -short
+
+matrix: ## the whole failure matrix, RUNS=5 times, 100 random faults, a soak of 30 min (root; hours); writes docs/failure-matrix.md
+	go run ./test/matrix -runs=$(RUNS) -random 100 -soak 30m -json $(RESULTS) -doc docs/failure-matrix.md
 
 e2e-fence: ## agents killed and frozen, hosts frozen and cut off, in network namespaces (RUNS=5; root; about 5 min a run)
 	go run ./test/e2e -set fence -runs=$(RUNS)
@@ -85,7 +89,7 @@ nightly: ## the long forms of all that make test and CI do a share of (hours)
 	go test ./witnessd -run TestHistories -histories 1000 -timeout 30m
 	go test ./test/crash -run TestKills -kills 1000 -live 2 -timeout 3h -v
 	go test ./raftstore -run TestDamagedLog -flips 100000 -timeout 2h
-	$(MAKE) --no-print-directory e2e RUNS=30
+	$(MAKE) --no-print-directory matrix RESULTS=bin/failure-matrix.json
 	$(MAKE) --no-print-directory e2e-fence RUNS=10
 	$(MAKE) --no-print-directory e2e-gate RUNS=10
 

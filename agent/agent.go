@@ -200,6 +200,7 @@ func (a *Agent) newEngine(c Instance) (engine.Engine, error) {
 	log := a.log.With("instance", c.Name, "engine", c.Engine)
 	switch c.Engine {
 	case "postgres":
+		c.Postgres.StateFile = filepath.Join(a.config.StateDir, c.Name+".reached")
 		return postgres.New(c.Postgres, log)
 	case "demo":
 		return demo.New(c.Demo, log)

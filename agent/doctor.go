@@ -31,9 +31,19 @@ const (
 	Bad  Result = "bad"  // the agent does not work like this
 )
 
-// Doctor looks whether an agent works on this host with this configuration, and how strong its fence is. It changes
-// nothing that an agent or a database uses: the kernel's fence is tried on a spare port with a table of its own.
-func Doctor(ctx context.Context, config Config) []Finding {
+// DoctorOptions say what the doctor shall do beside looking.
+type DoctorOptions struct {
+	// Partners are the addresses (host:port) of the partners' instances by the name of the own instance; "" stands for
+	// every instance that is not named. Where it says nothing, the instance's epoch file may know the partner.
+	Partners map[string]string
+	// Fix lets the doctor mend what it may, before it looks; DryRun lets it only say what it would do.
+	Fix, DryRun bool
+}
+
+// Doctor looks whether an agent works on this host with this configuration, how strong its fence is, and what each
+// instance's engine needs. Unless it is told to fix, it changes nothing that an agent or a database uses: the
+// kernel's fence is tried on a spare port with a table of its own.
+func Doctor(ctx context.Context, config Config, options DoctorOptions) []Finding {
 	a := &Agent{config: config, boot: bootID()}
 	found := []Finding{checkDir("state directory", config.StateDir), checkDir("run directory", config.RunDir)}
 	found = append(found, a.checkFiles()...)
@@ -47,6 +57,9 @@ func Doctor(ctx context.Context, config Config) []Finding {
 	found = append(found, checkWatchdog(config.Fence))
 	for _, e := range config.Witness.Endpoints {
 		found = append(found, checkEndpoint(ctx, e))
+	}
+	for _, i := range config.Instances {
+		found = append(found, a.examine(ctx, i, options)...)
 	}
 	return found
 }

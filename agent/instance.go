@@ -55,6 +55,7 @@ type instance struct {
 	systemID string   // last one seen, for the announcement
 	others   []string // further pair ids that name this instance (R16)
 
+	cameUp    atomic.Int64   // when an operation last brought the database up (hold.Instant); 0: in no start of the agent
 	ops       chan operation // the one to begin next; only the loop sends
 	ended     sync.WaitGroup
 	unmarked  bool // the mark could not be written last time
@@ -175,12 +176,18 @@ func (i *instance) probe(ctx context.Context, clock Clock) {
 			return
 		case <-ticker.C:
 		case exit := <-i.engine.Exits():
-			i.exited(exit)
+			i.exited(exit, clock)
 		}
 	}
 }
 
-func (i *instance) exited(exit engine.Exit) { i.post(i.name, hold.EngineExited{Reason: exit.Reason}) }
+// soonAfter is how soon after it came up the end of a database counts as another try that failed.
+const soonAfter = 10 * time.Second
+
+func (i *instance) exited(exit engine.Exit, clock Clock) {
+	up := i.cameUp.Load()
+	i.post(i.name, hold.EngineExited{Reason: exit.Reason, Soon: up > 0 && clock().Sub(hold.Instant(up)) < soonAfter})
+}
 
 // lookOnce says whether the database runs. ran is what the former look said.
 func (i *instance) lookOnce(ctx context.Context, clock Clock, ran bool) bool {
@@ -188,6 +195,9 @@ func (i *instance) lookOnce(ctx context.Context, clock Clock, ran bool) bool {
 	if err != nil {
 		if ctx.Err() == nil {
 			i.log.DebugContext(ctx, "look at database", "error", err)
+			if errors.Is(err, engine.ErrHung) || errors.Is(err, context.DeadlineExceeded) {
+				i.post(i.name, hold.EngineSilent{})
+			}
 		}
 		return ran
 	}
@@ -198,7 +208,7 @@ func (i *instance) lookOnce(ctx context.Context, clock Clock, ran bool) bool {
 		defer delay.Stop()
 		select {
 		case exit := <-i.engine.Exits():
-			i.exited(exit)
+			i.exited(exit, clock)
 		case <-delay.C: // it was stopped by this agent
 		case <-ctx.Done():
 		}
@@ -269,6 +279,9 @@ func (i *instance) carryOut(op operation, clock Clock) hold.EngineDone {
 		i.log.DebugContext(op.ctx, "database operation failed", "op", op.op.String(), "error", done.Err)
 		return done
 	}
+	if op.op == hold.OpPromote || op.op == hold.OpFollow {
+		i.cameUp.Store(int64(clock()))
+	}
 	i.log.InfoContext(op.ctx, "database operation done", "op", op.op.String(),
 		"took", clock().Sub(began).Round(time.Millisecond))
 	return done
@@ -277,16 +290,7 @@ func (i *instance) carryOut(op operation, clock Clock) hold.EngineDone {
 // oneLine: drivers put several attempts on several lines; a log line and a table cell are one.
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-func (i *instance) progress(p engine.Progress) {
-	text := p.Step
-	if p.Total > 0 {
-		text = fmt.Sprintf("%s %d %%", p.Step, 100*p.Done/p.Total)
-	}
-	if p.Detail != "" {
-		text += " " + p.Detail
-	}
-	i.step.set(text)
-}
+func (i *instance) progress(p engine.Progress) { i.step.set(p.String()) }
 
 // begin ends the operation that runs, if any, and starts the next.
 func (i *instance) begin(ctx context.Context, do hold.Do, pair string) {
@@ -316,7 +320,7 @@ func convertState(st engine.State, began hold.Instant, step string) hold.Engine 
 		Empty: st.Data == engine.DataEmpty, Timeline: st.Position.Timeline, Position: st.Position.Offset,
 		MirrorAttached: st.Mirror.Attached, MirrorFlushed: st.Mirror.Flushed.Offset, Following: st.Following,
 		Promotable: st.Promotable && st.Data != engine.DataIncomplete, NotPromotable: st.NotPromotable, Step: step,
-		Replayed: st.Replayed.Offset, Warning: oneLine(st.Warning),
+		Replayed: st.Replayed.Offset, Warning: oneLine(st.Warning), Stalled: st.Stalled,
 	}
 	switch st.Role {
 	case engine.RolePrimary:

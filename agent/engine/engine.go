@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Role is what a running instance is right now.
@@ -109,6 +110,10 @@ type State struct {
 	// Promotable says that Promote is expected to succeed; if not, NotPromotable says why.
 	Promotable    bool
 	NotPromotable string
+	// Stalled is for how long the instance, although it answers, has brought nothing to an end: on a primary a
+	// commit of its own (the mirror's part left out), on any instance the greeting of a new client. It counts only
+	// time in which it was looked at, and is 0 below a second.
+	Stalled time.Duration
 	// Warning is what an operator should mend although the instance does its part, several joined by "; ". No
 	// decision rests on it.
 	Warning string
@@ -127,8 +132,12 @@ type Peer struct {
 // Progress is told while a long step runs.
 type Progress struct {
 	Step        string // attach, rewind, clone, keep-aside, catch-up
-	Done, Total int64  // bytes; Total 0 when not known
-	Detail      string
+	Done, Total int64  // bytes; Total 0 when not known. Total may grow while the primary writes
+	Rate        int64  // bytes of Done in a second; 0 while not known
+	// Left is how long the step takes at the pace so far; 0 while not known, negative if what is left does
+	// not become less.
+	Left   time.Duration
+	Detail string
 }
 
 // Handover is the outcome of a clean stop of a primary.
@@ -153,6 +162,9 @@ var (
 	ErrNeedsClone = errors.New("needs a new clone")
 	// ErrFenced says that the call was cut short by Fence.
 	ErrFenced = errors.New("fenced")
+	// ErrHung says that the instance runs and will not answer; a call that had no answer in time says
+	// context.DeadlineExceeded.
+	ErrHung = errors.New("the instance hangs")
 	// ErrNoData says that the instance to be promoted has no usable data.
 	ErrNoData = errors.New("no usable data")
 )

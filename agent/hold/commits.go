@@ -25,6 +25,7 @@ func (s *State) engineSeen(e Engine, now Instant) {
 		return
 	}
 	s.engine, s.engineOK = e, true
+	s.engineHeard(e)
 	if e.SystemID != former.SystemID {
 		s.foreign = false // somebody has seen to it
 	}

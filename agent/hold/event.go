@@ -45,8 +45,15 @@ type PartnerAsked struct {
 // EngineSeen is a successful look at the instance.
 type EngineSeen struct{ Engine Engine }
 
+// EngineSilent says that a look at the instance got no answer within its limit of time. A look that is answered with
+// an error is none: it tells nothing.
+type EngineSilent struct{}
+
 // EngineExited says that the instance's process ended, not by our hand.
-type EngineExited struct{ Reason string }
+type EngineExited struct {
+	Reason string
+	Soon   bool // it ended a moment after an operation had brought it up
+}
 
 // EngineDone is the end of an operation that a Do action began.
 type EngineDone struct {
@@ -72,6 +79,7 @@ func (WitnessSays) event()     {}
 func (PartnerAnswered) event() {}
 func (PartnerAsked) event()    {}
 func (EngineSeen) event()      {}
+func (EngineSilent) event()    {}
 func (EngineExited) event()    {}
 func (EngineDone) event()      {}
 func (Fenced) event()          {}

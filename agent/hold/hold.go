@@ -57,14 +57,17 @@ type State struct {
 	prepared string // Engine.Run for which OpPromote has put gate and hold in place
 	op       Op     // what runs now
 	opID     uint64
+	opBegan  Instant
 	failedOp Op      // the operation that failed last,
 	retryAt  Instant // not to be tried again before this
+	tries    tries   // how often it failed so
 	failures int     // of OpPromote in this epoch
 	// followed is the epoch in which an OpFollow succeeded, followSeen when changes were last seen to stream.
 	followed   Epoch
 	followSeen Instant
 
 	release   release
+	hung      hungState
 	unmanaged bool
 	foreign   bool
 	allowed   bool // may serve, as last told to the fence
@@ -106,6 +109,8 @@ func Step(s State, ev Event, now Instant) (State, []Action) {
 		s.partnerAsked(e, now, o)
 	case EngineSeen:
 		s.engineSeen(e.Engine, now)
+	case EngineSilent:
+		s.engineSilent(now)
 	case EngineExited:
 		s.engineExited(e, now, o)
 	case EngineDone:

@@ -5,10 +5,6 @@ import (
 	"time"
 )
 
-// retryDelay is how long a failed operation waits before it is tried again: long enough not to fill a log,
-// short enough that a mirror is back soon after its cause is mended.
-const retryDelay = 2 * time.Second
-
 // promoteTries is how often a leased primary tries to bring its database up before it gives the epoch back.
 const promoteTries = 2
 
@@ -19,6 +15,7 @@ const reattachTime = 5 * time.Second
 // operate chooses what the engine should be doing and begins it.
 func (s *State) operate(now Instant, o *out) {
 	s.considerRelease(now, o)
+	s.considerRestart(now, o)
 	s.enforce(now, o)
 	// R16: what is removed is let go of only when the record says sole, and so nobody else can take over.
 	// A database that serves is let go of by OpLetGo; one that does not come up is left as it is.
@@ -33,6 +30,7 @@ func (s *State) operate(now Instant, o *out) {
 	if op == s.op || s.op != OpNone && !s.preempts(op) {
 		return
 	}
+	s.opBegan = now
 	s.do(op, o)
 }
 
@@ -130,7 +128,11 @@ func (s *State) engineExited(e EngineExited, now Instant, o *out) {
 		return
 	}
 	o.note(true, "database process ended: %s", e.Reason)
-	if s.File.Primary != s.Self || s.File.Released == s.File.Epoch {
+	if s.File.Primary != s.Self {
+		s.diedAgain(e, OpFollow, now)
+		return
+	}
+	if s.File.Released == s.File.Epoch {
 		return
 	}
 	s.hold = holding{notUntil: s.hold.notUntil}
@@ -140,6 +142,7 @@ func (s *State) engineExited(e EngineExited, now Instant, o *out) {
 		s.beginRelease(false, "the database died", o)
 	default:
 		s.closeGate(now)
+		s.diedAgain(e, OpPromote, now)
 	}
 }
 
@@ -156,7 +159,7 @@ func (s *State) engineDone(e EngineDone, now Instant, o *out) {
 		s.failed(e, now, o)
 		return
 	}
-	s.complaint, s.foreign, s.retryAt = "", false, 0
+	s.complaint, s.foreign, s.retryAt, s.tries = "", false, 0, tries{}
 	switch e.Op {
 	case OpNone:
 	case OpPromote:
@@ -177,13 +180,17 @@ func (s *State) engineDone(e EngineDone, now Instant, o *out) {
 }
 
 func (s *State) failed(e EngineDone, now Instant, o *out) {
-	s.failedOp, s.retryAt = e.Op, now.Add(retryDelay)
+	s.tries = s.tries.again(e.Op, s.File, e.Err)
+	wait := s.tries.wait(now.Sub(s.opBegan))
+	s.failedOp, s.retryAt = e.Op, now.Add(wait)
 	s.foreign = e.Foreign
-	text := fmt.Sprintf("%v: %s", e.Op, e.Err)
-	if text != s.complaint {
-		o.note(true, "%s", text)
+	s.complaint = fmt.Sprintf("%v: %s", e.Op, e.Err)
+	if !e.Foreign {
+		s.complaint += s.tries.words(wait)
 	}
-	s.complaint = text
+	if s.tries.loud() {
+		o.note(true, "%s", s.complaint)
+	}
 	switch e.Op {
 	case OpNone, OpFollow, OpHold, OpReleaseCommits, OpStop, OpLetGo:
 	case OpPromote:

@@ -86,6 +86,7 @@ func (s *State) newEpoch(epoch Epoch, primary, mirror string, now Instant, o *ou
 	s.witnessLease, s.partnerLease = 0, 0
 	s.release, s.unmanaged, s.failures, s.retryAt = release{}, false, 0, 0
 	s.request, s.hold, s.mark, s.prepared = RequestNone, holding{}, Mark{}, ""
+	s.hung.crashes = 0
 	// Until the record of this epoch is heard, the more careful of two rights is assumed: leased.
 	s.right, s.ask = RightUnknown, AskNothing
 	if s.op != OpNone && s.op != OpFollow {

@@ -1,6 +1,9 @@
 package hold
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // release is rule R9 under way: stop the database, make sure that it cannot come back as primary by itself,
 // write "released", then tell.
@@ -11,9 +14,6 @@ type release struct {
 	everything bool // ... and the mirror has everything
 	noHandOver bool // a hand-over failed; stop without
 }
-
-// hungLeases is for how many leases a database may not answer any look before its agent treats it as dead.
-const hungLeases = 3
 
 // considerRelease begins, withdraws or finishes a release.
 func (s *State) considerRelease(now Instant, o *out) {
@@ -27,7 +27,7 @@ func (s *State) considerRelease(now Instant, o *out) {
 	// What was asked a while ago may not be asked any more: nobody could promote the mirror then.
 	asked := s.askEpoch == s.File.Epoch && now.Sub(s.askAt) <= s.File.Timing.Lease &&
 		(s.ask == AskHandOver || s.ask == AskRelease || s.ask == AskWithhold)
-	silent := now.Sub(max(s.engine.Began, s.Started))
+	silent := s.silentFor(now)
 	switch {
 	case asked && s.ask == AskHandOver && !s.engine.MirrorAttached:
 		// A hand-over without a mirror would only stop the database; the witness aborts it in time.
@@ -35,9 +35,11 @@ func (s *State) considerRelease(now Instant, o *out) {
 		s.beginRelease(true, "an operator asked", o)
 	case s.right != RightSole && s.failures >= promoteTries:
 		s.beginRelease(false, "the database cannot be brought up as primary", o)
+	case s.right != RightSole && s.hung.crashes >= promoteTries:
+		s.beginRelease(false, "the database dies again and again", o)
 	case s.right != RightSole && s.allowed && s.op != OpPromote && silent > hungLeases*s.File.Timing.Lease:
 		// A promotion may take its time; the witness looks after that.
-		why := fmt.Sprintf("the database has not answered for %v", silent)
+		why := fmt.Sprintf("the database has not answered for %v", silent.Round(time.Millisecond))
 		if s.witnessed(now) {
 			s.beginRelease(false, why, o)
 			return

@@ -175,8 +175,10 @@ type Engine struct {
 	Promotable     bool
 	NotPromotable  string
 	Step           string
-	Warning        string // for operators; hold decides nothing by it
-	Replayed       uint64 // mirror: what reading clients can see of Position; hold decides nothing by it
+	// Stalled is for how long the instance, although it answers, has brought no commit or no new client to an end.
+	Stalled  time.Duration
+	Warning  string // for operators; hold decides nothing by it
+	Replayed uint64 // mirror: what reading clients can see of Position; hold decides nothing by it
 }
 
 // Says is what two agents of a pair tell each other (one message of the partner link).

@@ -76,7 +76,7 @@ func (r *placeRun) note(format string, args ...any) {
 
 // measurePlaces runs the rows on one pair of hosts in namespaces.
 func measurePlaces(ctx context.Context, c choice, rows []placeRow, opts fleet.Options) error {
-	opts.Engine, opts.Pairs, opts.Log, opts.Keep = c.engine, []string{"payroll"}, os.Stdout, c.keep
+	opts.Engine, opts.Pairs, opts.Log, opts.Keep = "postgres", []string{"payroll"}, os.Stdout, c.keep
 	opts.Programs, opts.Namespaces = c.programs, true
 	f, err := fleet.Start(ctx, opts)
 	if err != nil {

@@ -40,6 +40,88 @@ func (c *Clients) Gap(from, until time.Time) time.Duration {
 	return max(longest, until.Sub(last))
 }
 
+// Outage is the longest time between from and until without an acknowledged commit from any host, the ends included,
+// for users: clients that know more than one address. A user that was about to connect may need longer than the pair:
+// this is what all of them together saw.
+func (c *Clients) Outage(from, until time.Time) time.Duration {
+	last, longest := from, time.Duration(0)
+	for _, a := range c.Answers() {
+		if a.Client.Work == Reads || a.Client.Direct() || a.At.Before(from) || a.At.After(until) {
+			continue
+		}
+		longest, last = max(longest, a.At.Sub(last)), a.At
+	}
+	return max(longest, until.Sub(last))
+}
+
+// Double are commits that one host acknowledged between two of the other, closer together than the right could
+// have moved there and back.
+type Double struct {
+	// Certain were asked and answered in that time: a split brain, whatever the network is like.
+	Certain []Answer
+	// Late were asked before and answered in that time: either a commit that was released too late, or an answer
+	// that a bad line or a cut kept back on its way.
+	Late []Answer
+}
+
+// Doubles looks at all commits, so the right may have moved as often as it likes.
+func (c *Clients) Doubles() Double {
+	var acks []Answer
+	for _, a := range c.Answers() {
+		if a.Client.Work == Commits && a.Primary {
+			acks = append(acks, a)
+		}
+	}
+	return doubles(acks)
+}
+
+// doubles wants answers in the order of their arrival.
+func doubles(acks []Answer) Double {
+	var found Double
+	// after[i] is the first answer after i of another host than i's.
+	after := make([]int, len(acks))
+	for i := len(acks) - 1; i >= 0; i-- {
+		after[i] = i + 1
+		if i+1 < len(acks) && acks[i+1].Host == acks[i].Host {
+			after[i] = after[i+1]
+		}
+	}
+	before := -1 // the last answer before i of another host than i's
+	for i, a := range acks {
+		if i > 0 && acks[i-1].Host != a.Host {
+			before = i - 1
+		}
+		next := after[i]
+		if before < 0 || next == len(acks) || acks[next].At.Sub(acks[before].At) >= fastestReturn {
+			continue
+		}
+		if surelyBetween(acks, i) {
+			found.Certain = append(found.Certain, a)
+		} else {
+			found.Late = append(found.Late, a)
+		}
+	}
+	return found
+}
+
+// surelyBetween says whether the other host acknowledged one commit before the i-th was even sent, and was sent another
+// after that had been answered, all of it within less than the right takes to move there and back.
+func surelyBetween(acks []Answer, i int) bool {
+	a := acks[i]
+	first, last := -1, -1
+	for j := i - 1; j >= 0 && first < 0 && a.At.Sub(acks[j].At) < fastestReturn; j-- {
+		if acks[j].Host != a.Host && acks[j].At.Before(a.Sent) {
+			first = j
+		}
+	}
+	for j := i + 1; j < len(acks) && last < 0 && acks[j].At.Sub(a.At) < fastestReturn; j++ {
+		if acks[j].Host != a.Host && acks[j].Sent.After(a.At) {
+			last = j
+		}
+	}
+	return first >= 0 && last >= 0 && acks[last].At.Sub(acks[first].At) < fastestReturn
+}
+
 // Silence is the longest time that a client had no answer.
 type Silence struct {
 	Client *Client

@@ -95,3 +95,31 @@ func TestGapAndSilence(t *testing.T) {
 		t.Errorf("silences %+v, want 90ms outside first", silences)
 	}
 }
+
+// A commit of one host between two of the other is a split brain if all of it was sent and answered in a time in which
+// the right cannot have moved, and may be a late answer otherwise.
+func TestDoubles(t *testing.T) {
+	start := time.Now()
+	ack := func(host string, sent, at int) Answer {
+		return Answer{Host: host, Sent: start.Add(time.Duration(sent) * time.Millisecond),
+			At: start.Add(time.Duration(at) * time.Millisecond)}
+	}
+	for name, c := range map[string]struct {
+		acks          []Answer
+		certain, late int
+	}{
+		"nothing":          {},
+		"one move":         {acks: []Answer{ack("a", 0, 1), ack("a", 2, 3), ack("b", 4, 5), ack("b", 6, 7)}},
+		"there and back":   {acks: []Answer{ack("a", 0, 1), ack("b", 100, 101), ack("b", 200, 201), ack("a", 301, 302)}},
+		"between":          {acks: []Answer{ack("a", 0, 1), ack("b", 4, 5), ack("a", 6, 7)}, certain: 1},
+		"asked before":     {acks: []Answer{ack("a", 0, 3), ack("b", 1, 5), ack("a", 6, 7)}, late: 1},
+		"next asked early": {acks: []Answer{ack("a", 0, 1), ack("b", 2, 5), ack("a", 4, 7)}, late: 1},
+		"surer ones further away": {certain: 1,
+			acks: []Answer{ack("a", 0, 1), ack("a", 0, 3), ack("b", 2, 5), ack("a", 4, 7), ack("a", 8, 9)}},
+		"several": {certain: 2, acks: []Answer{ack("a", 0, 1), ack("b", 2, 3), ack("b", 4, 5), ack("a", 6, 7)}},
+	} {
+		if got := doubles(c.acks); len(got.Certain) != c.certain || len(got.Late) != c.late {
+			t.Errorf("%s: certain %v, late %v; want %d and %d", name, got.Certain, got.Late, c.certain, c.late)
+		}
+	}
+}

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Place is where a client is.
@@ -42,6 +40,7 @@ type Client struct {
 	To    []string // addresses; of several, libpq's way, the first that lets it write
 	Name  string   // of what it connects to: a host's, or words
 	Brief bool     // ends its session after each statement
+	Libpq bool     // a psql process for each session, instead of pgx; only outside of the hosts
 
 	outside *namespace // set when it runs
 }
@@ -140,6 +139,26 @@ func (p *Pair) Gated() []*Client {
 	}
 	return list
 }
+
+// Writers are the pair's users and its judges: three clients that know both hosts, one of them with libpq itself, and
+// for each host two that write to its database alone, from outside and from the host itself, whoever is primary.
+func (p *Pair) Writers() []*Client {
+	a, b := p.Hosts[0].Database, p.Hosts[1].Database
+	list := []*Client{
+		{Work: Commits, To: []string{a, b}, Name: BothDatabases, Libpq: true},
+		{Work: Commits, To: []string{a, b}, Name: BothDatabases},
+		{Work: Commits, To: []string{b, a}, Name: BothDatabases},
+	}
+	for _, h := range p.Hosts {
+		for _, place := range []Place{{}, {On: h}} {
+			list = append(list, &Client{Place: place, Work: Commits, To: []string{h.Database}, Name: h.Name})
+		}
+	}
+	return list
+}
+
+// Direct says whether the client connects to one host's database alone, so that it is a judge and no user.
+func (c *Client) Direct() bool { return len(c.To) == 1 && !c.ByGate() }
 
 // What the clients of Gated connect to, besides hosts.
 const (
@@ -247,11 +266,7 @@ func (c *Clients) work(ctx context.Context, client *Client, s *session, loss *Lo
 	if err != nil {
 		return err
 	}
-	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Millisecond)
-		defer cancel()
-		_ = conn.Close(closing)
-	}()
+	defer conn.close()
 	// A session that has become possible late, and is parked by then, still asks once: a server that went on must not
 	// answer it.
 	for first := true; ctx.Err() == nil && (first || !s.parked.Load()); first = false {
@@ -260,7 +275,7 @@ func (c *Clients) work(ctx context.Context, client *Client, s *session, loss *Lo
 		s.busy.Store(&until)
 		a, err := c.statement(ctx, conn, client)
 		s.busy.Store(nil)
-		if said, ok := errors.AsType[*pgconn.PgError](err); ok && !conn.IsClosed() && said.Severity != "FATAL" {
+		if errors.Is(err, errRefused) {
 			// A mirror refuses a commit and goes on listening.
 			loss.Primary = false
 			c.refused(client)
@@ -298,42 +313,24 @@ func (c *Clients) Refusals(client *Client) int {
 	return c.refusals[client]
 }
 
-// connect waits for as long as it takes once the socket is open: the server may be frozen, and go on later.
-func (c *Client) connect(ctx context.Context) (*pgconn.PgConn, error) {
-	from := c.outside
-	if c.Place.On != nil {
-		from = c.Place.On.space
-	}
-	config, err := postgresConfig(from, c.To...)
-	if err != nil {
-		return nil, err
-	}
-	if len(c.To) > 1 {
-		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
-		config.ConnectTimeout = severalTimeout
-	}
-	return pgconn.ConnectConfig(ctx, config)
-}
-
 // statement carries out one statement. The server's data directory says whose server it is, also through a gate.
-func (c *Clients) statement(ctx context.Context, conn *pgconn.PgConn, client *Client) (Answer, error) {
+func (c *Clients) statement(ctx context.Context, conn talk, client *Client) (Answer, error) {
 	a := Answer{}
 	sql := "select pg_is_in_recovery(), current_setting('data_directory')"
 	if client.Work == Commits {
 		a.Row = c.pair.rows.Add(1)
 		sql = fmt.Sprintf("insert into acknowledged values (%d) returning false, current_setting('data_directory')", a.Row)
 	}
-	results, err := conn.Exec(ctx, sql).ReadAll()
+	row, err := conn.ask(ctx, sql)
 	if err != nil {
 		return Answer{}, err
 	}
-	if len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) != 2 {
-		return Answer{}, fmt.Errorf("unexpected answer to %q", sql)
+	if len(row) != 2 {
+		return Answer{}, fmt.Errorf("unexpected answer %q to %q", row, sql)
 	}
-	row := results[0].Rows[0]
-	a.Primary = string(row[0]) == "f"
+	a.Primary = row[0] == "f"
 	for _, h := range c.pair.Hosts {
-		if strings.HasPrefix(string(row[1]), h.dir+string(filepath.Separator)) {
+		if strings.HasPrefix(row[1], h.dir+string(filepath.Separator)) {
 			a.Host = h.Name
 		}
 	}

@@ -29,8 +29,11 @@ func (f *Fleet) nodeConfig(n *Node) string {
 // agentConfig is the configuration file of a host's agent.
 func (f *Fleet) agentConfig(h *Host, name string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "host: %s\nstate_dir: %s\nrun_dir: %s\n", name, filepath.Join(h.dir, "state"),
-		filepath.Join(h.dir, "run"))
+	state := filepath.Join(h.dir, "state")
+	if f.opts.StateOnDisk {
+		state = filepath.Join(h.data(), "state")
+	}
+	fmt.Fprintf(&b, "host: %s\nstate_dir: %s\nrun_dir: %s\n", name, state, filepath.Join(h.dir, "run"))
 	fmt.Fprintf(&b, "witness:\n  endpoints: [%s]\n", strings.Join(f.Endpoints(), ", "))
 	fmt.Fprintf(&b, "link: {listen: %q, advertise: %q}\nhttp: {listen: %q}\n", h.Link, h.Link, h.HTTP)
 	fmt.Fprintf(&b, "log: {level: %s}\n", f.level())

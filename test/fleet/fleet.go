@@ -9,13 +9,14 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -37,6 +38,19 @@ type Options struct {
 	Namespaces bool
 	// Gates gives every host a gate; it needs namespaces.
 	Gates bool
+	// Lines makes every cable of a host or a node one that SetLine can make bad; it needs namespaces.
+	Lines bool
+	// Clocks gives every host and every node a wall clock that StepClock steps. The programs are built for it, so it
+	// goes with none of somebody else's making; it needs engine postgres.
+	Clocks bool
+	// DiskMB gives every host's database a disk of its own of that many million bytes, which can be filled or made
+	// read-only. 0: the disk is the fleet's. It needs root and engine postgres.
+	DiskMB int
+	// WalMB gives the log of every database that is made new a disk of its own in addition. 0: it is on the
+	// database's.
+	WalMB int
+	// StateOnDisk puts the agent's state directory on the database's disk too.
+	StateOnDisk bool
 }
 
 // Fleet is a running system.
@@ -48,28 +62,24 @@ type Fleet struct {
 	Pairs []*Pair
 	hosts []*Host // all, in a pair or not
 
-	network *network   // nil: everything is on loopback
-	outside *namespace // where clients are that live on no host; nil: on loopback
+	network      *network   // nil: everything is on loopback
+	outside      *namespace // where clients are that live on no host; nil: on loopback
+	clockLibrary string     // to be loaded before PostgreSQL; "": clocks do not step
+
+	aside  sync.Mutex
+	others []*process // to be ended with the fleet, besides nodes and hosts
 }
 
 // Pair is one pair of hosts.
 type Pair struct {
 	Name  string
 	Hosts [2]*Host
-	rows  atomic.Int64 // numbers every write ever tried on the pair
-}
+	// Scale is pgbench's, for the first call of Pgbench. 0: 10.
+	Scale int
 
-// Node is one process of the witness.
-type Node struct {
-	ID      string
-	API     string
-	Raft    string
-	HTTP    string
-	dir     string
-	config  string
-	space   *namespace
-	process *process
-	fleet   *Fleet
+	rows     atomic.Int64 // numbers every write ever tried on the pair
+	benching sync.Mutex
+	benched  bool // pgbench's tables are made
 }
 
 // Start builds the programs and brings the whole system up until every pair exists. It does not wait for the
@@ -121,17 +131,29 @@ func (f *Fleet) start(ctx context.Context) error {
 // wire makes the network.
 func (f *Fleet) wire() error {
 	if !f.opts.Namespaces {
+		if f.opts.Lines {
+			return errors.New("lines that can be made bad need namespaces")
+		}
 		return nil
 	}
 	if f.opts.Engine != "postgres" {
 		return fmt.Errorf("engine %q does not work in namespaces: take postgres", f.opts.Engine)
 	}
 	var err error
+	if f.opts.Lines {
+		if err = requireTun(); err != nil {
+			return err
+		}
+	}
 	if f.network, err = newNetwork(); err != nil {
 		return err
 	}
-	f.outside, err = f.network.join("outside")
-	return err
+	if f.outside, err = f.network.join("outside"); err != nil {
+		return err
+	}
+	// Clients keep the kernel's own cable: those of hosts and nodes are bad enough.
+	f.network.lines = f.opts.Lines
+	return nil
 }
 
 // Dir is where everything lives.
@@ -139,6 +161,9 @@ func (f *Fleet) Dir() string { return f.dir }
 
 // build compiles the programs of this module.
 func (f *Fleet) build(ctx context.Context) error {
+	if f.opts.Clocks && (f.opts.Programs != "" || f.opts.Engine != "postgres") {
+		return errors.New("clocks that step need programs that the fleet builds itself, and engine postgres")
+	}
 	if f.opts.Programs != "" {
 		return nil
 	}
@@ -147,12 +172,33 @@ func (f *Fleet) build(ctx context.Context) error {
 		return err
 	}
 	f.sayf("building programs")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", f.bin+"/", "./cmd/...")
+	args := []string{"build", "-o", f.bin + "/"}
+	if f.opts.Clocks {
+		overlay, err := f.buildClocks(ctx)
+		if err != nil {
+			return err
+		}
+		args = append(args, "-overlay", overlay)
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/...")...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build programs: %w\n%s", err, out)
 	}
 	return nil
+}
+
+// buildClocks makes what the programs need for a clock that steps, and returns the overlay for their build.
+func (f *Fleet) buildClocks(ctx context.Context) (string, error) {
+	dir := filepath.Join(f.dir, "clocks")
+	err := os.MkdirAll(dir, 0o755)
+	if err == nil {
+		f.clockLibrary, err = clockLibrary(ctx, dir)
+	}
+	if err != nil {
+		return "", err
+	}
+	return clockOverlay(ctx, dir)
 }
 
 func moduleRoot() (string, error) {
@@ -178,6 +224,12 @@ func (f *Fleet) startNodes() error {
 		if err := n.addresses(); err != nil {
 			return err
 		}
+		if f.opts.Clocks {
+			var err error
+			if n.clock, err = newClock(filepath.Join(dir, "clock")); err != nil {
+				return err
+			}
+		}
 		f.Nodes = append(f.Nodes, n)
 	}
 	for _, n := range f.Nodes {
@@ -188,25 +240,6 @@ func (f *Fleet) startNodes() error {
 			return err
 		}
 	}
-	return nil
-}
-
-// addresses chooses free ports, or, in a namespace of the node's own, the ports of real life.
-func (n *Node) addresses() error {
-	if n.fleet.network == nil {
-		ports, err := freePorts(3)
-		if err != nil {
-			return err
-		}
-		n.Raft, n.API, n.HTTP = ports[0], ports[1], ports[2]
-		return nil
-	}
-	var err error
-	if n.space, err = n.fleet.network.join(n.ID); err != nil {
-		return err
-	}
-	at := func(port string) string { return net.JoinHostPort(n.space.address.String(), port) }
-	n.Raft, n.API, n.HTTP = at("7400"), at("7401"), at("7402")
 	return nil
 }
 
@@ -281,8 +314,18 @@ func (f *Fleet) Close() {
 	for _, n := range f.Nodes {
 		n.Kill()
 	}
+	f.aside.Lock()
+	for _, p := range f.others {
+		p.kill()
+	}
+	f.aside.Unlock()
 	killBelow(f.dir)
 	f.network.close()
+	for _, h := range f.hosts {
+		if err := h.closeDisks(); err != nil {
+			f.sayf("disks of %s: %v", h.Name, err)
+		}
+	}
 	if f.opts.Keep {
 		f.sayf("logs and data are left in %s", f.dir)
 		return
@@ -295,27 +338,6 @@ func (f *Fleet) Close() {
 		time.Sleep(50 * time.Millisecond)
 	}
 }
-
-// Start starts the node's process.
-func (n *Node) Start() error {
-	p, err := start(program{
-		space: n.space, log: filepath.Join(n.dir, "log"), path: filepath.Join(n.fleet.bin, "witnessd"),
-		args: []string{"run", "--config", n.config},
-	})
-	if err != nil {
-		return fmt.Errorf("start node %s: %w", n.ID, err)
-	}
-	n.process = p
-	return nil
-}
-
-// Kill ends the node's process with SIGKILL.
-func (n *Node) Kill() {
-	n.process.kill()
-}
-
-// Logs returns the end of a node's log.
-func (n *Node) Logs(lines int) string { return tail(filepath.Join(n.dir, "log"), lines) }
 
 func tail(path string, lines int) string {
 	raw, err := os.ReadFile(path)

@@ -36,6 +36,8 @@ type Host struct {
 	process    *process    // on the machine's own network
 	supervisor *supervisor // in a namespace
 	dark       bool        // in a namespace: without power
+	clock      *clock      // nil: the machine's
+	disk, wal  *disk       // of the database and of its log; nil: the fleet's
 	fleet      *Fleet
 }
 
@@ -49,11 +51,19 @@ func (f *Fleet) NewHost(name string) (*Host, error) {
 	if err := h.addresses(); err != nil {
 		return nil, err
 	}
+	f.hosts = append(f.hosts, h)
+	if err := h.addDisks(); err != nil {
+		return nil, err
+	}
 	var err error
+	if f.opts.Clocks {
+		if h.clock, err = newClock(filepath.Join(dir, "clock")); err != nil {
+			return nil, err
+		}
+	}
 	if h.engine, err = newKit(f.opts.Engine, h); err != nil {
 		return nil, err
 	}
-	f.hosts = append(f.hosts, h)
 	return h, h.Configure(name)
 }
 
@@ -97,6 +107,7 @@ func (h *Host) Initialize(ctx context.Context) error {
 func (h *Host) program(args ...string) program {
 	p := program{
 		space: h.space, log: filepath.Join(h.dir, "log"), path: filepath.Join(h.fleet.bin, "witness-agent"), args: args,
+		env: h.clock.env(),
 	}
 	if h.WithoutNetAdmin {
 		p.before = []string{"setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"}
@@ -209,13 +220,16 @@ func (h *Host) Starts() (started, hung int) {
 }
 
 // KillDatabase ends the database's main process with SIGKILL and leaves the agent alone.
-func (h *Host) KillDatabase() error {
+func (h *Host) KillDatabase() error { return h.signalMain(syscall.SIGKILL) }
+
+// signalMain signals the database's main process; one that is gone is no error.
+func (h *Host) signalMain(s syscall.Signal) error {
 	pid, err := h.engine.pid()
 	if err != nil {
 		return fmt.Errorf("find database of %s: %w", h.Name, err)
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("kill database of %s: %w", h.Name, err)
+	if err := syscall.Kill(pid, s); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("send %v to database of %s: %w", s, h.Name, err)
 	}
 	return nil
 }
@@ -231,6 +245,12 @@ func (h *Host) FreezeDatabase() { freeze(h.databasePids) }
 
 // ThawDatabase lets a stopped database go on.
 func (h *Host) ThawDatabase() { signalAll(h.databasePids(), syscall.SIGCONT) }
+
+// StopDatabaseMain stops the database's main process alone with SIGSTOP: sessions that are open go on, new ones hang.
+func (h *Host) StopDatabaseMain() error { return h.signalMain(syscall.SIGSTOP) }
+
+// ThawDatabaseMain lets a stopped main process go on.
+func (h *Host) ThawDatabaseMain() error { return h.signalMain(syscall.SIGCONT) }
 
 // Freeze stops every process of the host with SIGSTOP.
 func (h *Host) Freeze() { freeze(h.space.pids) }
@@ -272,24 +292,6 @@ func (h *Host) databasePids() []int {
 	}
 	return pids
 }
-
-// Unplug pulls the host's network cable.
-func (h *Host) Unplug() error { return h.space.unplug() }
-
-// Plug puts it back.
-func (h *Host) Plug() error { return h.space.plug() }
-
-// Cut loses everything between this host and another, in both directions.
-func (h *Host) Cut(other *Host) error { return h.fleet.network.cut(h.space, other.space) }
-
-// Mend undoes Cut.
-func (h *Host) Mend(other *Host) error { return h.fleet.network.mend(h.space, other.space) }
-
-// CutNode loses everything between this host and a node.
-func (h *Host) CutNode(n *Node) error { return h.fleet.network.cut(h.space, n.space) }
-
-// MendNode undoes CutNode.
-func (h *Host) MendNode(n *Node) error { return h.fleet.network.mend(h.space, n.space) }
 
 // Logs returns the end of a host's agent log.
 func (h *Host) Logs(lines int) string { return tail(filepath.Join(h.dir, "log"), lines) }

@@ -49,7 +49,12 @@ func newKit(engine string, h *Host) (engineKit, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &postgresKit{h: h, bin: bin}, nil
+		k := &postgresKit{h: h, bin: bin, own: bin}
+		if h.clock != nil {
+			k.own = filepath.Join(h.dir, "programs")
+			err = h.clock.steppedPrograms(k.own, bin, h.fleet.clockLibrary)
+		}
+		return k, err
 	default:
 		return nil, fmt.Errorf("engine %q must be demo or postgres", engine)
 	}
@@ -146,16 +151,17 @@ func scanShard(lines *bufio.Scanner, prefix string, found map[int64]bool) error 
 
 type postgresKit struct {
 	h   *Host
-	bin string
+	bin string // PostgreSQL's programs
+	own string // the same for the host's agent, with the host's clock if it has one
 }
 
-func (k *postgresKit) data() string { return filepath.Join(k.h.dir, "pg", "data") }
+func (k *postgresKit) data() string { return filepath.Join(k.h.data(), "data") }
 
 func (k *postgresKit) initialize(ctx context.Context) error {
 	if err := k.directories(); err != nil {
 		return err
 	}
-	if err := postgrestest.InitPrimary(ctx, postgrestest.Options{BinDir: k.bin, DataDir: k.data()}); err != nil {
+	if err := postgrestest.InitPrimary(ctx, k.options()); err != nil {
 		return err
 	}
 	if k.h.space == nil {
@@ -170,9 +176,27 @@ func (k *postgresKit) initialize(ctx context.Context) error {
 	return errors.Join(err, rules.Close())
 }
 
+// options are those of a database that is made new. On a small disk its log is small too, in small files of which none
+// is used again: a full disk is felt when the next one is to be made, and else would not be for as long as the mirror
+// keeps up.
+func (k *postgresKit) options() postgrestest.Options {
+	o := postgrestest.Options{BinDir: k.bin, DataDir: k.data()}
+	room := k.h.fleet.opts.DiskMB
+	if wal := k.h.fleet.opts.WalMB; wal > 0 {
+		room = wal
+		o.InitArgs = append(o.InitArgs, "--waldir="+filepath.Join(k.h.log(), "pg_wal"))
+	}
+	if room > 0 {
+		o.InitArgs = append(o.InitArgs, "--wal-segsize=1")
+		o.Settings = map[string]string{"min_wal_size": "4MB", "max_wal_size": fmt.Sprintf("%dMB", max(8, room/4)),
+			"wal_recycle": "off"}
+	}
+	return o
+}
+
 // directories makes what the database's user must be able to write to.
 func (k *postgresKit) directories() error {
-	for _, dir := range []string{filepath.Join(k.h.dir, "pg"), k.socketDir()} {
+	for _, dir := range []string{k.h.data(), k.h.log(), k.socketDir()} {
 		if err := postgrestest.OwnDir(dir, postgrestest.OSUser()); err != nil {
 			return err
 		}
@@ -191,7 +215,7 @@ func (k *postgresKit) section() string {
 	}
 	return fmt.Sprintf("    engine: postgres\n    postgres:\n      bin_dir: %s\n      data_dir: %s\n"+
 		"      listen: %s\n      advertise: %s\n      socket_dir: %s\n      os_user: %s\n",
-		k.bin, k.data(), listen, k.h.Database, k.socketDir(), postgrestest.OSUser())
+		k.own, k.data(), listen, k.h.Database, k.socketDir(), postgrestest.OSUser())
 }
 
 func (k *postgresKit) pid() (int, error) {

@@ -26,6 +26,7 @@ type network struct {
 	owner string // begins every namespace's name and says whose it is
 	wired []*namespace
 	hub   *namespace // the switch
+	lines bool       // who joins from now on gets a cable that can be made bad
 }
 
 // namespace is one party's network. A nil one is the machine's own: what works for parties works there too.
@@ -35,6 +36,9 @@ type namespace struct {
 	mac     string     // of eth0
 	port    string     // the other end of the cable, in the switch
 	network *network
+	lined   bool   // the cable is one that can be made bad
+	cable   *cable // if it is one; nil while it is away
+	line    Line   // how bad it is
 
 	file   atomic.Pointer[os.File] // by which it is entered
 	former []*os.File              // before reboots; open, because somebody may be about to enter by them
@@ -88,16 +92,22 @@ func (n *network) join(party string) (*namespace, error) {
 	s.address = netip.AddrFrom4([4]byte{10, 77, 0, byte(number)})
 	s.mac = fmt.Sprintf("02:77:00:00:00:%02x", number)
 	s.port = fmt.Sprintf("port%d", number)
+	s.lined = n.lines
 	return s, s.wire()
 }
 
 // wire lays the cable to the switch.
 func (s *namespace) wire() error {
 	hub := s.network.hub
-	err := s.ip(
-		fmt.Sprintf("link add eth0 address %s type veth peer name %s netns %s", s.mac, s.port, hub.name),
-		fmt.Sprintf("addr add %s/16 dev eth0", s.address),
-		"link set eth0 up")
+	var err error
+	if s.lined {
+		err = s.layLine()
+	} else {
+		err = s.ip(
+			fmt.Sprintf("link add eth0 address %s type veth peer name %s netns %s", s.mac, s.port, hub.name),
+			fmt.Sprintf("addr add %s/16 dev eth0", s.address),
+			"link set eth0 up")
+	}
 	if err != nil {
 		return err
 	}
@@ -107,7 +117,13 @@ func (s *namespace) wire() error {
 // powerOff takes the cable away for good and ends every process. Nobody hears of it: what the kernel has still to send
 // for the dead must not leave when the power is back, as that of a real host would not.
 func (s *namespace) powerOff() error {
-	err := s.network.hub.ip("link del " + s.port)
+	var err error
+	if s.lined {
+		s.cable.close()
+		s.cable = nil
+	} else {
+		err = s.network.hub.ip("link del " + s.port)
+	}
 	s.kill()
 	return err
 }
@@ -144,31 +160,6 @@ func ip(command string) error {
 	return nil
 }
 
-// unplug pulls the party's cable: its own address goes on working inside, as it does on a real host.
-func (s *namespace) unplug() error { return s.network.hub.ip(fmt.Sprintf("link set %s down", s.port)) }
-
-func (s *namespace) plug() error { return s.network.hub.ip(fmt.Sprintf("link set %s up", s.port)) }
-
-// nobody is an Ethernet address that no party has. What is sent there reaches nobody, and the sender gets no error:
-// this is how a filter between two parties looks to both.
-const nobody = "02:77:00:00:ff:ff"
-
-// cut loses everything between two parties, in both directions and without an error.
-func (n *network) cut(a, b *namespace) error {
-	neighbor := func(at, other *namespace) error {
-		return at.ip(fmt.Sprintf("neigh replace %s lladdr %s dev eth0 nud permanent", other.address, nobody))
-	}
-	return errors.Join(neighbor(a, b), neighbor(b, a))
-}
-
-// mend undoes cut.
-func (n *network) mend(a, b *namespace) error {
-	neighbor := func(at, other *namespace) error {
-		return at.ip(fmt.Sprintf("neigh replace %s lladdr %s dev eth0 nud reachable", other.address, other.mac))
-	}
-	return errors.Join(neighbor(a, b), neighbor(b, a))
-}
-
 // inside calls do on a thread that is in the namespace. Sockets opened there stay there, and processes started there
 // live there.
 func (s *namespace) inside(do func() error) error {
@@ -179,13 +170,25 @@ func (s *namespace) inside(do func() error) error {
 	go func() {
 		// Never unlocked: the thread ends with this goroutine, so that nobody else is ever run in the namespace.
 		runtime.LockOSThread()
-		if err := unix.Setns(int(s.file.Load().Fd()), unix.CLONE_NEWNET); err != nil {
+		if err := s.enter(); err != nil {
 			result <- fmt.Errorf("enter network namespace %s: %w", s.name, err)
 			return
 		}
 		result <- do()
 	}()
 	return <-result
+}
+
+// enter moves the calling thread. The file stays open meanwhile: a client that was just stopped may still say goodbye
+// from inside when everything is closed.
+func (s *namespace) enter() error {
+	raw, err := s.file.Load().SyscallConn()
+	if err != nil {
+		return err
+	}
+	var entered error
+	err = raw.Control(func(fd uintptr) { entered = unix.Setns(int(fd), unix.CLONE_NEWNET) })
+	return errors.Join(err, entered)
 }
 
 // dial connects from inside the namespace.
@@ -223,6 +226,7 @@ func (n *network) close() {
 		return
 	}
 	for _, s := range n.wired {
+		s.cable.close()
 		if file := s.file.Load(); file != nil {
 			s.kill()
 			_ = file.Close()
@@ -238,10 +242,7 @@ func (n *network) close() {
 // removeLeftovers removes the namespaces of programs that died without removing them, and the processes in them.
 func removeLeftovers() error {
 	entries, err := os.ReadDir("/run/netns")
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("look for namespaces of dead fleets: %w", err)
 	}
 	for _, e := range entries {
@@ -261,7 +262,7 @@ func removeLeftovers() error {
 			return fmt.Errorf("remove what a dead fleet left: %w", err)
 		}
 	}
-	return nil
+	return removeLeftDisks()
 }
 
 // dialTimeout bounds the connecting of a socket. Where the cable is pulled the kernel would try for minutes, less

@@ -25,12 +25,19 @@ func requireRoot(t *testing.T) {
 // laboratoryOf makes a network with a few parties, which is removed with the test.
 func laboratoryOf(t *testing.T, parties ...string) (*network, map[string]*namespace) {
 	t.Helper()
+	return wiredLaboratory(t, false, parties...)
+}
+
+// wiredLaboratory has cables that can be made bad if lines is true.
+func wiredLaboratory(t *testing.T, lines bool, parties ...string) (*network, map[string]*namespace) {
+	t.Helper()
 	requireRoot(t)
 	n, err := newNetwork()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(n.close)
+	n.lines = lines
 	spaces := map[string]*namespace{}
 	for _, p := range parties {
 		if spaces[p], err = n.join(p); err != nil {
@@ -87,43 +94,6 @@ func reach(t *testing.T, from *namespace, address string) string {
 		return err.Error()
 	}
 	return ""
-}
-
-func TestCablesAndCuts(t *testing.T) {
-	n, at := laboratoryOf(t, "a", "b", "c")
-	a, b, c := at["a"], at["b"], at["c"]
-	port := echo(t, a)
-	outside, loop := net.JoinHostPort(a.address.String(), port), net.JoinHostPort("127.0.0.1", port)
-	expect := func(when string, from *namespace, address string, reached bool) {
-		t.Helper()
-		if got := reach(t, from, address); (got == "") != reached {
-			t.Errorf("%s: from %s to %s: %q, want reached %v", when, from.name, address, got, reached)
-		}
-	}
-	all := func(when string, fromB, fromC bool) {
-		t.Helper()
-		expect(when, b, outside, fromB)
-		expect(when, c, outside, fromC)
-		// What happens to the cable is nothing to those inside.
-		expect(when, a, outside, true)
-		expect(when, a, loop, true)
-	}
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	all("wired", true, true)
-	must(n.cut(a, b))
-	all("a and b cut", false, true)
-	must(n.mend(a, b))
-	all("mended", true, true)
-	must(a.unplug())
-	all("unplugged", false, false)
-	must(a.plug())
-	all("plugged", true, true)
-	expect("the machine's own network", nil, outside, false)
 }
 
 // A process that is started in a namespace has the pid that the fleet believes, and is found there.

@@ -90,7 +90,7 @@ func (s *supervisor) start() error {
 	h := s.host
 	s.notify.reset()
 	p := h.program("run", "--config", h.config)
-	p.env = []string{"NOTIFY_SOCKET=" + s.notify.path}
+	p.env = append(p.env, "NOTIFY_SOCKET="+s.notify.path)
 	if d := h.Supervision.Watchdog; d > 0 {
 		p.env = append(p.env, fmt.Sprintf("WATCHDOG_USEC=%d", d.Microseconds()))
 	}

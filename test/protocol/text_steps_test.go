@@ -124,7 +124,7 @@ func TestTextStory(t *testing.T) {
 	s := &script{}
 	s.play(t, "pair")
 	s.w.hosts["b"].fail[hold.OpFollow] = 3
-	told := s.play(t, "crash database b\nuntil armed\nrun 10s\nwrites")
+	told := s.play(t, "crash database b\nuntil armed\nrun 20s\nwrites")
 	if !strings.Contains(told, "b: database is made to follow (4 times)\n") {
 		t.Errorf("attempts are not counted:\n%s", told)
 	}

@@ -26,24 +26,37 @@ func (f *following) clone(ctx context.Context, why string) error {
 	}
 	f.log.InfoContext(ctx, "clone begins", slog.String("primary", f.peer.Host), slog.String("why", why))
 	began := now()
+	f.tell(engine.Progress{Step: "clone", Detail: "asks the primary what there is"})
+	dir, whole := f.cfg.DataDir+cloningSuffix, f.cfg.DataDir+clonedSuffix
+	for _, left := range []string{dir, whole} {
+		if err := f.removeClone(left); err != nil {
+			return fmt.Errorf("remove an earlier clone: %w", err)
+		}
+	}
+	s, err := f.askShape(ctx)
+	if err != nil {
+		return err
+	}
+	// Before the server is stopped: a copy that is behind is better than none.
+	if err := f.makeRoom(ctx, s); err != nil {
+		return err
+	}
 	if err := f.freeSlot(ctx); err != nil {
 		return err
 	}
-	dir := f.cfg.DataDir + cloningSuffix
-	if err := f.baseBackup(ctx, dir); err != nil {
+	if err := f.baseBackup(ctx, dir, s); err != nil {
 		return err
 	}
 	if err := f.prepareCopy(dir, "clone"); err != nil {
 		return err
 	}
-	whole := f.cfg.DataDir + clonedSuffix
-	if err := os.RemoveAll(whole); err != nil {
-		return fmt.Errorf("remove an earlier clone: %w", err)
+	if err := f.settle(dir, s.spaces); err != nil {
+		return err
 	}
 	if err := f.rename(dir, whole); err != nil {
 		return err
 	}
-	if err := f.swap(); err != nil {
+	if err := f.swap(ctx); err != nil {
 		return err
 	}
 	f.log.InfoContext(ctx, "clone is whole", slog.Duration("took", since(began)))
@@ -91,10 +104,7 @@ func (f *following) freeSlot(ctx context.Context) error {
 }
 
 // baseBackup copies the primary into a fresh directory.
-func (f *following) baseBackup(ctx context.Context, dir string) error {
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("remove an earlier clone: %w", err)
-	}
+func (f *following) baseBackup(ctx context.Context, dir string, s shape) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("make a directory for the clone: %w", err)
 	}
@@ -112,10 +122,53 @@ func (f *following) baseBackup(ctx context.Context, dir string) error {
 	if f.cfg.Rejoin.CloneRate != "" {
 		args = append(args, "--max-rate="+f.cfg.Rejoin.CloneRate)
 	}
-	f.tell(engine.Progress{Step: "clone"})
-	err = f.streamTool(ctx, func(line string) { f.toolLine("clone", line) }, "pg_basebackup", args...)
+	for _, t := range s.spaces {
+		if err := t.prepare(f.user); err != nil {
+			return errors.Join(err, f.removeBackup(dir, s))
+		}
+		args = append(args, "--tablespace-mapping="+mapped(t.source)+"="+mapped(t.work()))
+	}
+	f.tell(engine.Progress{Step: "clone", Detail: "waits for a checkpoint at the primary"})
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	fits := s.size > 0
+	err = f.streamTool(ctx, func(line string) {
+		p, ok := f.toolLine("clone", line)
+		if ok && !fits && p.Total > 0 {
+			fits = true
+			if err := f.stillFits(p, s); err != nil {
+				cancel(err)
+			}
+		}
+	}, "pg_basebackup", args...)
 	if err != nil {
-		return errors.Join(fmt.Errorf("clone %s: %w", f.peer.Host, err), os.RemoveAll(dir))
+		return errors.Join(fmt.Errorf("clone %s: %w", f.peer.Host, err), f.removeBackup(dir, s))
+	}
+	return nil
+}
+
+// mapped writes a path as --tablespace-mapping takes it.
+func mapped(path string) string { return strings.ReplaceAll(path, "=", `\=`) }
+
+// removeBackup deletes a backup that failed.
+func (f *following) removeBackup(dir string, s shape) error {
+	var wrong []error
+	for _, t := range s.spaces {
+		wrong = append(wrong, os.RemoveAll(t.work()))
+	}
+	return errors.Join(append(wrong, os.RemoveAll(dir))...)
+}
+
+// stillFits compares what a backup says of its own size with the disk, where the primary did not tell before.
+func (f *following) stillFits(p engine.Progress, s shape) error {
+	s.size = p.Total
+	lacks, err := lacking(s.needs(filepath.Dir(f.cfg.DataDir)), true)
+	if err != nil || lacks == nil {
+		return err
+	}
+	if need := lacks.need - p.Done; need > lacks.free {
+		return fmt.Errorf("%w: it needs another %s in %s, and %s are free; free some", errNoRoom, engine.Bytes(need),
+			lacks.dir, engine.Bytes(lacks.free))
 	}
 	return nil
 }
@@ -182,17 +235,20 @@ func (f *following) prepareCopy(dir, step string) error {
 }
 
 // swap puts the whole clone in the data directory's place. No server runs there: freeSlot has stopped it.
-func (f *following) swap() error {
+func (f *following) swap(ctx context.Context) error {
 	for _, dir := range []string{f.cfg.DataDir, f.cfg.DataDir + rewindingSuffix} {
 		if empty, err := emptyDir(dir); err != nil {
 			return err
 		} else if empty {
 			continue
 		}
-		f.tell(engine.Progress{Step: "keep-aside"})
-		if err := f.rename(dir, f.asideName()); err != nil {
+		aside := f.asideName()
+		f.tell(engine.Progress{Step: "keep-aside", Detail: "the replaced copy is kept as " + aside})
+		if err := f.rename(dir, aside); err != nil {
 			return err
 		}
+		f.asideTablespaces(ctx, aside)
+		f.summarize(ctx, aside)
 	}
 	if err := f.rename(f.cfg.DataDir+clonedSuffix, f.cfg.DataDir); err != nil {
 		return err
@@ -200,26 +256,38 @@ func (f *following) swap() error {
 	return f.prune()
 }
 
+// stamp is the time, for names that sort by it.
+func stamp() string { return now().UTC().Format("20060102T150405.000Z") }
+
 // asideName is a name for a replaced directory that none has: two may be replaced within a second.
 func (e *Engine) asideName() string {
-	name := e.cfg.DataDir + divergedInfix + now().UTC().Format("20060102T150405.000Z")
+	name := e.cfg.DataDir + divergedInfix + stamp()
 	for exists(name) {
 		name += "x"
 	}
 	return name
 }
 
-// prune deletes replaced directories beyond the number to be kept. Their names sort by age.
-func (e *Engine) prune() error {
+// keptDirs are the directories that earlier rejoins have kept, oldest first: their names sort by age.
+func (e *Engine) keptDirs() ([]string, error) {
 	kept, err := filepath.Glob(globEscape(e.cfg.DataDir+divergedInfix) + "*")
 	if err != nil {
-		return fmt.Errorf("list replaced data directories: %w", err)
+		return nil, fmt.Errorf("list replaced data directories: %w", err)
 	}
 	slices.Sort(kept)
+	return kept, nil
+}
+
+// prune deletes kept directories beyond the number to be kept.
+func (e *Engine) prune() error {
+	kept, err := e.keptDirs()
+	if err != nil {
+		return err
+	}
 	for _, dir := range kept[:max(0, len(kept)-e.cfg.Rejoin.KeepDiverged)] {
-		e.log.Info("replaced data directory deleted", slog.String("dir", dir))
-		if err := os.RemoveAll(dir); err != nil {
-			return fmt.Errorf("delete a replaced data directory: %w", err)
+		e.log.Info("kept directory deleted; rejoin.keep_diverged newer ones stay", slog.String("dir", dir))
+		if err := e.removeKept(dir); err != nil {
+			return fmt.Errorf("delete a kept directory: %w", err)
 		}
 	}
 	return nil

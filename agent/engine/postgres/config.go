@@ -49,6 +49,10 @@ type Config struct {
 
 	Rejoin Rejoin `yaml:"rejoin"`
 
+	// StateFile is where the engine keeps how far this host has come as a mirror: outside of DataDir, so that
+	// an older disk in its place is noticed. Set by the agent; "" keeps nothing.
+	StateFile string `yaml:"-"`
+
 	// Settings are given to a server that the agent starts, over what postgresql.conf says.
 	Settings map[string]string `yaml:"settings"`
 }

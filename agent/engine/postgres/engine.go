@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/witnessd/witnessd/agent/engine"
 )
@@ -27,10 +28,14 @@ type Engine struct {
 
 	exits    chan engine.Exit
 	watchers sync.WaitGroup
-	turn     chan struct{} // held by the one call that may change the instance
-	looking  *session      // Observe's connection
-	acting   *session      // the connection of the call that holds the turn
-	lookTurn chan struct{} // one look at a time, also when the disk hangs under it
+	turn     chan struct{}  // held by the one call that may change the instance
+	looking  *session       // Observe's connection
+	acting   *session       // the connection of the call that holds the turn
+	noticing *session       // the connection that looks for warnings
+	writing  *session       // the connection of health's writes
+	closing  chan struct{}  // closed by Close
+	errands  sync.WaitGroup // work in the background
+	lookTurn chan struct{}  // one look at a time, also when the disk hangs under it
 
 	// adopting is held while a server becomes the current run, so that Observe does not adopt a server
 	// that the engine is just starting.
@@ -54,11 +59,30 @@ type Engine struct {
 
 	control      control
 	controlStamp string
+
+	warned   kept
+	catching catchUp // belongs to the look, of which there is one at a time
+	health   health
+
+	traps      knownTraps
+	remembered remembered
 }
 
 // New prepares to drive an instance. It changes nothing, on disk or in a running server: an agent that only
 // observes must leave no trace.
 func New(cfg Config, logger *slog.Logger) (*Engine, error) {
+	e, err := build(cfg, logger)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := e.server(); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// build makes an engine that has not yet looked for a server.
+func build(cfg Config, logger *slog.Logger) (*Engine, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration of the postgres engine: %w", err)
 	}
@@ -90,11 +114,9 @@ func New(cfg Config, logger *slog.Logger) (*Engine, error) {
 		exits:    make(chan engine.Exit, exitQueue),
 		turn:     make(chan struct{}, 1),
 		lookTurn: make(chan struct{}, 1),
+		closing:  make(chan struct{}),
 	}
-	e.looking, e.acting = newSession(e), newSession(e)
-	if _, err := e.server(); err != nil {
-		return nil, err
-	}
+	e.looking, e.acting, e.noticing, e.writing = newSession(e), newSession(e), newSession(e), newSession(e)
 	return e, nil
 }
 
@@ -123,18 +145,70 @@ func (e *Engine) Exits() <-chan engine.Exit { return e.exits }
 // Close lets go of the instance and leaves it running as it is. The caller has ended its other calls.
 func (e *Engine) Close() error {
 	e.mu.Lock()
-	e.closed = true
+	if !e.closed {
+		e.closed = true
+		close(e.closing)
+	}
 	r := e.current
 	e.mu.Unlock()
 	if r != nil {
 		_ = r.handle.Close() // Ends its watcher; an error means that it has ended already.
 	}
 	e.watchers.Wait()
+	e.awaitBackground()
 	//nolint:forbidigo // An interface without a context; each connection is given 100 ms to say goodbye.
 	ctx := context.Background()
 	e.looking.close(ctx)
 	e.acting.close(ctx)
+	e.noticing.close(ctx)
+	e.writing.close(ctx)
 	return nil
+}
+
+// closePatience is how long Close waits for work in the background, which a hung disk may hold for ever.
+const closePatience = time.Second
+
+// awaitBackground waits for work in the background, but not for work that a disk holds.
+func (e *Engine) awaitBackground() {
+	ended := make(chan struct{})
+	go func() { e.errands.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(closePatience):
+		e.log.Warn("work in the background has not ended; a disk may hang")
+	}
+}
+
+// background runs work on a goroutine of its own, unless the engine is closed.
+func (e *Engine) background(work func()) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return false
+	}
+	e.errands.Go(work)
+	return true
+}
+
+// whileRuns is a context for work in the background about run r: it ends with the run, with the engine, and
+// after limit (0: never), but not with the call that began the work.
+func (e *Engine) whileRuns(ctx context.Context, r *run, limit time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	if limit > 0 {
+		bounded, end := context.WithTimeout(ctx, limit)
+		whole := cancel
+		ctx, cancel = bounded, func() { end(); whole() }
+	}
+	stop := cancel
+	e.background(func() {
+		select {
+		case <-r.gone:
+		case <-e.closing:
+		case <-ctx.Done():
+		}
+		stop()
+	})
+	return ctx, cancel
 }
 
 // call runs work as the only call that changes the instance, and ends it when Fence is called.

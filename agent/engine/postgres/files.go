@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"syscall"
 )
 
 // store writes files into the data directory as the instance's owner. It goes through os.Root and creates
@@ -125,4 +126,12 @@ func syncPath(name string) error {
 		return fmt.Errorf("sync %s: %w", name, err)
 	}
 	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// ownerOf is who a file belongs to; by default otherwise.
+func ownerOf(info fs.FileInfo, otherwise osUser) osUser {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return osUser{uid: int(stat.Uid), gid: int(stat.Gid)}
+	}
+	return otherwise
 }

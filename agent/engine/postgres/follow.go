@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
-	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/witnessd/witnessd/agent/engine"
@@ -32,24 +30,50 @@ type following struct {
 	progress func(engine.Progress)
 	// own is this host's configuration, read before anything replaces it.
 	own ownConfig
-	// timeline is the primary's.
-	timeline uint32
+	// end is the end of the primary's log, when it was asked last.
+	end point
+	// lost is what only this host has, once the two logs were compared; nil if that is not known.
+	lost *lost
+
+	telling sync.Mutex // guards meter: a tool's output and a reporter tell at the same time
+	meter   meter
 }
 
 // tell reports a step, and shows it in State.
 func (f *following) tell(p engine.Progress) {
-	step := p.Step
-	if p.Total > 0 {
-		step = fmt.Sprintf("%s %d %%", step, 100*p.Done/p.Total)
-	}
-	if p.Detail != "" {
-		step += " (" + p.Detail + ")"
-	}
+	f.telling.Lock()
+	defer f.telling.Unlock()
+	p = f.meter.measure(p, now())
 	f.mu.Lock()
-	f.Engine.step = step
+	f.Engine.step = p.String()
 	f.mu.Unlock()
 	if f.progress != nil {
 		f.progress(p)
+	}
+}
+
+// tellEvery is how often a wait that has no output of its own is told of.
+const tellEvery = time.Second
+
+// tellWhile tells of a wait once it is worth a word, until the returned function is called.
+func (f *following) tellWhile(ctx context.Context, what func() engine.Progress) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var teller sync.WaitGroup
+	teller.Go(func() {
+		ticker := time.NewTicker(tellEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				f.tell(what())
+			}
+		}
+	})
+	return func() {
+		cancel()
+		teller.Wait()
 	}
 }
 
@@ -58,15 +82,17 @@ func (f *following) follow(ctx context.Context) error {
 	if f.conninfo, err = f.receiverConninfo(ctx, f.peer.Address, f.receiver); err != nil {
 		return err
 	}
-	if done, err := f.already(ctx); err != nil || done {
+	if r, err := f.already(ctx); err != nil {
 		return err
+	} else if r != nil {
+		return f.dropOwnSlots(ctx, r)
 	}
 	up, err := f.askUpstream(ctx, f.peer)
 	if err != nil {
 		return err
 	}
 	defer up.close(ctx)
-	f.timeline = up.end.timeline
+	f.end = up.end
 	if err := f.finishSwap(); err != nil {
 		return err
 	}
@@ -102,23 +128,24 @@ func (f *following) follow(ctx context.Context) error {
 	}
 }
 
-// already says whether the instance follows this very peer, so that nothing need be done.
-func (f *following) already(ctx context.Context) (bool, error) {
+// already is the running server if it follows this very peer, so that nothing need be done.
+func (f *following) already(ctx context.Context) (*run, error) {
 	r, err := f.server()
 	if err != nil || r == nil || !r.managed {
-		return false, err
+		return nil, err
 	}
 	const sql = `select current_setting('primary_conninfo'), current_setting('primary_slot_name'),
 		exists (select from pg_stat_wal_receiver where status = 'streaming')
 		from (select pg_is_in_recovery() as recovering) r where recovering`
 	rows, err := f.acting.query(ctx, r, sql)
 	if errors.Is(err, errNotReady) {
-		return false, nil
+		return nil, nil
 	}
-	if err != nil || len(rows) == 0 {
-		return false, err
+	if err != nil || len(rows) == 0 ||
+		rows[0].text(0) != f.conninfo || rows[0].text(1) != f.receiver || !rows[0].true(2) {
+		return nil, err
 	}
-	return rows[0].text(0) == f.conninfo && rows[0].text(1) == f.receiver && rows[0].true(2), nil
+	return r, nil
 }
 
 // finish goes on with a clone or rewind that is whole and has not received what makes it consistent.
@@ -160,7 +187,11 @@ func (f *following) rejoin(ctx context.Context, up *upstream) error {
 	f.log.InfoContext(ctx, "own log compared with the primary's", slog.String("own_end", own.end().String()),
 		slog.String("primary_end", up.end.String()), slog.String("common", rel.common.String()),
 		slog.Uint64("to_discard", rel.discard))
+	f.end = up.end
 	err = f.sameTail(ctx, up, own, rel.common.at, segmentSize)
+	if rel.parted && err == nil {
+		f.lost = &lost{own: own, relation: rel, segmentSize: segmentSize}
+	}
 	switch {
 	case errors.Is(err, errOtherBytes), errors.Is(err, errLogGone):
 		return f.clone(ctx, err.Error())
@@ -176,7 +207,7 @@ func (f *following) rejoin(ctx context.Context, up *upstream) error {
 	case !f.cfg.Rejoin.AllowRewind:
 		return f.clone(ctx, "rejoin.allow_rewind is false")
 	}
-	err = f.rewind(ctx, r, own.end(), rel)
+	err = f.rewind(ctx, r)
 	if err == nil || ctx.Err() != nil || errors.Is(err, errSlow) {
 		return err
 	}
@@ -187,6 +218,9 @@ func (f *following) rejoin(ctx context.Context, up *upstream) error {
 // asCopy makes the instance run as a copy; a primary is stopped first. Its start replays what a crash left in
 // the log, so that the end of the log is known.
 func (f *following) asCopy(ctx context.Context) (*run, error) {
+	defer f.tellWhile(ctx, func() engine.Progress {
+		return engine.Progress{Step: "attach", Detail: f.replaying()}
+	})()
 	r, err := f.running(ctx)
 	if err != nil {
 		return nil, err
@@ -255,62 +289,15 @@ func (f *following) stream(ctx context.Context, r *run) error {
 		return err
 	}
 	defer files.close()
+	anew := files.has(incompleteFile)
 	if err := files.remove(incompleteFile); err != nil {
 		return err
 	}
 	if err := f.awaitChanges(ctx, r); err != nil {
 		return err
 	}
-	// A mirror's own slots, from its time as a primary, would keep its log until its disk is full.
-	_, err = f.acting.query(ctx, r, `select pg_drop_replication_slot(slot_name) from pg_replication_slots
-		where slot_name like 'witness\_%' and slot_type = 'physical' and not active`)
-	if err != nil {
-		return fmt.Errorf("drop the slots of a former primary: %w", err)
+	if anew {
+		f.forgetReached() // A clone or a rewind has rightly taken the copy back.
 	}
-	return nil
-}
-
-// consistent waits until the server lets readers in, for as long as it receives what it lacks.
-func (f *following) consistent(ctx context.Context, r *run) error {
-	for {
-		waiting, cancel := context.WithTimeoutCause(ctx, streamPatience, errUnfinished)
-		err := f.awaitReady(waiting, r)
-		cancel()
-		if err == nil || ctx.Err() != nil || !r.alive() || !f.receiving() {
-			return err
-		}
-		f.tell(engine.Progress{Step: "catch-up", Detail: "until the copy is consistent"})
-	}
-}
-
-// receiving says whether a receiver is at work in a server that cannot be asked yet: by its title.
-func (f *following) receiving() bool {
-	found, err := serverProcesses(f.cfg.DataDir)
-	return err == nil && slices.ContainsFunc(found.children, func(p process) bool {
-		line, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/cmdline")
-		return err == nil && strings.HasPrefix(string(line), "postgres: walreceiver streaming")
-	})
-}
-
-// awaitChanges waits until the receiver is connected and on the primary's timeline: one that still fetches
-// the end of an older one breaks off there once more.
-func (f *following) awaitChanges(ctx context.Context, r *run) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, streamPatience, errSlow)
-	defer cancel()
-	for {
-		rows, err := f.acting.query(ctx, r,
-			"select from pg_stat_wal_receiver where status = 'streaming' and received_tli >= $1::int",
-			strconv.FormatUint(uint64(f.timeline), 10))
-		if err == nil && len(rows) == 1 {
-			f.tell(engine.Progress{Step: "catch-up"})
-			return nil
-		}
-		if err != nil && ctx.Err() == nil {
-			return err
-		}
-		if err := pause(ctx); err != nil {
-			return fmt.Errorf("wait for changes from %s: %w; its log ends with: %s",
-				f.peer.Host, err, f.lastLog())
-		}
-	}
+	return f.dropOwnSlots(ctx, r)
 }

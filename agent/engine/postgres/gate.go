@@ -54,24 +54,24 @@ func (e *Engine) fillGate(files *store) error {
 	if err := files.mkdir(agentDir); err != nil {
 		return err
 	}
-	if err := files.ensure(restFile, []byte(restText())); err != nil {
+	if err := files.ensure(restFile, []byte(e.restTextNow())); err != nil {
 		return err
 	}
 	if err := e.assureInclude(files); err != nil {
 		return err
 	}
+	if e.adoptedRun() == nil {
+		if err := files.remove(adoptedFile); err != nil { // Of a run that has ended.
+			return err
+		}
+	}
 	return e.assureOpts(files)
 }
 
-// assureInclude appends the agent's line to the administrator's configuration unless it is there.
+// assureInclude puts the agent's line into the administrator's configuration unless it is there.
 func (e *Engine) assureInclude(files *store) error {
 	if e.cfg.ConfigFile != "" {
-		line := includeLine(e.path(restFile))
-		text, err := os.ReadFile(e.cfg.ConfigFile)
-		if err != nil || hasLine(text, line) {
-			return err
-		}
-		return appendLine(e.cfg.ConfigFile, line)
+		return e.assureIncludeElsewhere()
 	}
 	const name = "postgresql.conf"
 	line := includeLine(restFile) // Relative to the file that has the line.
@@ -145,19 +145,33 @@ func (e *Engine) checkRest(ctx context.Context) error {
 	if checked.stamp == stamp {
 		return checked.err
 	}
-	got, err := e.plainValue(ctx, "synchronous_standby_names")
-	if err != nil {
-		return err
+	var err error
+	if r := e.adoptedRun(); r != nil {
+		err = e.checkAdopted(ctx, r)
+	} else {
+		err = e.checkPlain(ctx)
 	}
-	if got != heldForNobody {
-		err = fmt.Errorf("a start without the agent would have synchronous_standby_names = '%s', so it "+
-			"could acknowledge commits without the mirror; run ALTER SYSTEM RESET synchronous_standby_names "+
-			"and keep the agent's include the last line of %s", got, e.adminFile())
+	if err != nil && !errors.Is(err, errGateOpen) {
+		return err // No answer; asked again.
 	}
 	e.mu.Lock()
 	e.checked = checkedConfig{stamp: stamp, err: err}
 	e.mu.Unlock()
 	return err
+}
+
+// errGateOpen says that a start without the agent could acknowledge commits.
+var errGateOpen = errors.New("the restart gate is open")
+
+// checkPlain asks a server that does not start.
+func (e *Engine) checkPlain(ctx context.Context) error {
+	got, err := e.plainValue(ctx, "synchronous_standby_names")
+	if err != nil || got == heldForNobody {
+		return err
+	}
+	return fmt.Errorf("%w: a start without the agent would have synchronous_standby_names = '%s', so it "+
+		"could acknowledge commits without the mirror; run ALTER SYSTEM RESET synchronous_standby_names "+
+		"and keep the agent's include the last line of %s", errGateOpen, got, e.adminFile())
 }
 
 // plainValue asks PostgreSQL itself what a setting would be in a server that is started without the agent.
@@ -178,7 +192,12 @@ func (e *Engine) plainValue(ctx context.Context, name string) (string, error) {
 // configStamp changes whenever one of the files that a plain start reads is written.
 func (e *Engine) configStamp() string {
 	var b strings.Builder
-	for _, name := range []string{e.adminFile(), e.path("postgresql.auto.conf"), e.path(restFile)} {
+	b.WriteString(e.restTextNow())
+	names := []string{e.adminFile(), e.path("postgresql.auto.conf"), e.path(restFile)}
+	if dir := e.includeDir(); dir != "" {
+		names = append(names, dir, filepath.Join(dir, includeName))
+	}
+	for _, name := range names {
 		info, err := os.Stat(name)
 		if err != nil {
 			fmt.Fprintf(&b, "%v;", err)

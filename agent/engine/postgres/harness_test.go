@@ -121,6 +121,7 @@ func newHost(t *testing.T, base, name string, change ...func(*Config)) *host {
 	check(t, postgrestest.OwnDir(filepath.Join(dir, "data"), postgrestest.OSUser()))
 	cfg := Default()
 	cfg.DataDir, cfg.SocketDir = filepath.Join(dir, "data"), dir
+	cfg.StateFile = filepath.Join(dir, "reached") // Whatever a test does must not look like an older disk.
 	cfg.OSUser = postgrestest.OSUser()
 	var err error
 	cfg.Listen, err = postgrestest.FreeAddress()

@@ -18,12 +18,13 @@ import (
 // holdProof says that commits were seen to wait, in one run, under the name of one receiver.
 type holdProof struct{ run, receiver string }
 
-// commits is how run r treats commits if its setting is now.
-func (p holdProof) commits(r *run, now string) engine.Commits {
+// commits is how run r treats commits if its setting is now. While a stranger has the receiver's name, a held
+// commit may have been acknowledged by it.
+func (p holdProof) commits(r *run, now string, stranger bool) engine.Commits {
 	switch {
 	case now == notHeld:
 		return engine.CommitsAlone
-	case p.run == r.id && now == heldFor(p.receiver):
+	case p.run == r.id && now == heldFor(p.receiver) && !stranger:
 		return engine.CommitsHeld
 	default:
 		return engine.CommitsUnknown
@@ -50,9 +51,9 @@ func (e *Engine) primary(ctx context.Context) (*run, error) {
 		return nil, err
 	case r == nil:
 		return nil, errors.New("the server does not run; promote it")
-	case !r.managed:
+	case !r.governed():
 		return nil, errors.New("the server was not started by the agent, so its commits cannot be held or " +
-			"released; promote it, which restarts it")
+			"released; promote it, which adopts it or restarts it")
 	}
 	recovering, err := e.inRecovery(ctx, r)
 	if err != nil {
@@ -67,6 +68,9 @@ func (e *Engine) primary(ctx context.Context) (*run, error) {
 // hold takes a primary from whatever it does with commits to holding them for the receiver. If it fails,
 // commits are treated as before: clients must not wait for ever because the engine could not finish.
 func (e *Engine) hold(ctx context.Context, r *run, receiver string) error {
+	if err := e.noStranger(ctx, r, receiver); err != nil {
+		return err
+	}
 	before, err := e.holding(ctx, r)
 	if err != nil {
 		return err
@@ -124,19 +128,18 @@ func (e *Engine) gateForCommits(ctx context.Context) error {
 // checkDurability refuses a server whose ordinary commits do not wait for the mirror's disk. A session may
 // still lower synchronous_commit for itself; that is its own choice.
 func (e *Engine) checkDurability(ctx context.Context, r *run) error {
-	// The engine's own connections have another value; the files say what clients begin with.
-	rows, err := e.acting.query(ctx, r,
-		"select setting from pg_file_settings where name = 'synchronous_commit' and applied")
-	if err != nil {
-		return err
+	trap, err := serverTrap(ctx, e.askActing(r))
+	if err == nil && trap != "" {
+		err = errors.New(trap)
 	}
-	for _, row := range rows {
-		if v := row.text(0); v != "on" && v != "remote_apply" {
-			return fmt.Errorf("synchronous_commit is %s for all sessions, so commits are acknowledged "+
-				"before the mirror has them; set it to on in %s", v, e.adminFile())
-		}
+	return err
+}
+
+// askActing asks run r over the connection of the call that holds the turn.
+func (e *Engine) askActing(r *run) asker {
+	return func(ctx context.Context, sql string, args ...string) ([]values, error) {
+		return e.acting.query(ctx, r, sql, args...)
 	}
-	return nil
 }
 
 // proveHold holds commits for nobody, sees one wait, and then holds them for the receiver. Clients wait for

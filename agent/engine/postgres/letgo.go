@@ -53,6 +53,7 @@ import (
 // server does not run, its slot can only be named in such a warning.
 func (e *Engine) LetGo(ctx context.Context) error {
 	return e.call(ctx, "let go", func(ctx context.Context) error {
+		e.forgetReached() // What comes here later belongs to another pair, or to none.
 		r, primary, err := e.lastRole(ctx)
 		if err != nil {
 			return err
@@ -61,7 +62,7 @@ func (e *Engine) LetGo(ctx context.Context) error {
 			e.log.InfoContext(ctx, "no primary is here to be let go of; nothing was changed")
 			return nil
 		}
-		if r != nil && r.managed {
+		if r != nil && r.governed() {
 			if err := e.release(ctx, r); err != nil {
 				return err
 			}
@@ -183,7 +184,14 @@ func (e *Engine) ungate(files *store, r *run, first string) []func() error {
 			}
 			return e.assureOpts(files)
 		},
-		func() error { return e.removeInclude(e.adminFile(), first) },
+		func() error {
+			// First the lines that the server needs without the agent, then the agent's own.
+			err := e.removeInclude(e.adminFile(), first)
+			if err == nil {
+				_, err = e.removeIncludeFile()
+			}
+			return err
+		},
 		func() error {
 			if e.cfg.ConfigFile == "" {
 				return nil
@@ -191,6 +199,12 @@ func (e *Engine) ungate(files *store, r *run, first string) []func() error {
 			return e.removeInclude(e.path("postgresql.conf"), "") // From before config_file was set.
 		},
 		func() error { return files.remove(restFile) },
+		func() error {
+			if r != nil {
+				r.adopted.Store(false)
+			}
+			return files.remove(adoptedFile)
+		},
 		func() error {
 			if r != nil && r.managed {
 				return nil
@@ -211,7 +225,7 @@ func (e *Engine) ungate(files *store, r *run, first string) []func() error {
 }
 
 // removeInclude takes the agent's line out of a configuration, and puts the lines first at its top, in one
-// change. A configuration without that line is left alone.
+// change. A configuration without that line, and without the agent's file beside it, is left alone.
 func (e *Engine) removeInclude(name, first string) error {
 	root, err := os.OpenRoot(filepath.Dir(name))
 	if err != nil {
@@ -227,7 +241,7 @@ func (e *Engine) removeInclude(name, first string) error {
 		return fmt.Errorf("read the configuration: %w", err)
 	}
 	rest, found := withoutLines(text, includeLine(restFile), includeLine(e.path(restFile)))
-	if !found {
+	if !found && (first == "" || !e.hasIncludeFile()) {
 		return nil
 	}
 	if first != "" {

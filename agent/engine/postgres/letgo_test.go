@@ -94,7 +94,8 @@ func TestLetGo(t *testing.T) {
 	if got := a.see(); got.Commits != engine.CommitsHeld {
 		t.Errorf("in a pair again: %+v", got)
 	}
-	if got := a.gateFiles(); got != wholeGate {
+	// It was adopted as it ran, and so reads no file of the agent's start.
+	if got := a.gateFiles(); got != standbySignal+" "+restFile+" include" {
 		t.Errorf("in a pair again, gated by %s", got)
 	}
 	b.follows(a)

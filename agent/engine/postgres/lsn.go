@@ -70,3 +70,12 @@ func recordEnd(l lsn, length uint32, segmentSize uint64) lsn {
 	}
 	return end
 }
+
+// MarshalText writes an lsn as PostgreSQL does.
+func (l lsn) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalText reads an lsn as PostgreSQL writes it.
+func (l *lsn) UnmarshalText(text []byte) (err error) {
+	*l, err = parseLSN(string(text))
+	return err
+}

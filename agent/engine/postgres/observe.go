@@ -26,13 +26,18 @@ select r.recovering,
 	(select system_identifier from pg_control_system()),
 	current_setting('synchronous_standby_names'),
 	(select status from pg_stat_wal_receiver) = 'streaming',
-	m.state in ('streaming', 'catchup'),
+	m.attached,
 	m.flush_lsn,
-	case when r.recovering then coalesce(pg_last_wal_replay_lsn(), '0/0') end
+	case when r.recovering then coalesce(pg_last_wal_replay_lsn(), '0/0') end,
+	m.stranger,
+	current_setting('primary_slot_name'),
+	(select latest_end_lsn from pg_stat_wal_receiver where status = 'streaming')
 from (select pg_is_in_recovery() as recovering offset 0) r
 left join lateral (
-	select state, flush_lsn from pg_stat_replication where application_name = $1
-	order by flush_lsn desc nulls last limit 1
+	select count(*) = 1 and bool_and(own and state <> 'stopping') as attached,
+		max(flush_lsn) filter (where own) as flush_lsn,
+		count(*) filter (where not own) > 0 as stranger
+	from (` + sendersSQL + `) s
 ) m on true`
 
 // Observe looks at the instance without changing it.
@@ -75,6 +80,9 @@ func (e *Engine) look(ctx context.Context) (engine.State, error) {
 	}
 	if r != nil {
 		err = e.lookAtServer(ctx, r, &state)
+		if err == nil && state.Role != engine.RoleNone {
+			e.lookAtHealth(ctx, r, &state)
+		}
 		if !r.alive() || !serves(r.pid, e.cfg.DataDir) { // It ended while it was looked at.
 			r, state.Running, state.Run, state.Role = nil, false, "", engine.RoleNone
 		}
@@ -87,6 +95,9 @@ func (e *Engine) look(ctx context.Context) (engine.State, error) {
 	}
 	if state.NotPromotable == "" && state.Step != "" {
 		state.NotPromotable = "it is being made a mirror: " + state.Step
+	}
+	if state.Step == "" && state.Following {
+		state.Step = e.catching.text
 	}
 	if gate := e.lastCheck(); state.NotPromotable == "" && gate != nil {
 		state.NotPromotable = gate.Error()
@@ -113,6 +124,9 @@ func (e *Engine) lookAtFiles(ctx context.Context, state *engine.State) error {
 	if state.NotPromotable == "" && c.backup {
 		state.NotPromotable = "a base backup was restored and not yet replayed to its end"
 	}
+	if state.NotPromotable == "" {
+		state.NotPromotable = e.stoppedBehind(c)
+	}
 	return nil
 }
 
@@ -120,7 +134,7 @@ func (e *Engine) lookAtFiles(ctx context.Context, state *engine.State) error {
 func (e *Engine) lookAtServer(ctx context.Context, r *run, state *engine.State) error {
 	state.Running, state.Run = true, r.id
 	if p, err := readProcess(r.pid); err == nil && p.stopped() {
-		return fmt.Errorf("process %d of the server is suspended", r.pid)
+		return fmt.Errorf("%w: process %d of the server is suspended", engine.ErrHung, r.pid)
 	}
 	e.mu.Lock()
 	receiver, proof := e.receiver, e.proof
@@ -154,10 +168,20 @@ func (e *Engine) lookAtServer(ctx context.Context, r *run, state *engine.State) 
 			return err
 		}
 		state.Replayed = point{timeline: timeline, at: replayed}.position()
+		look := copyLook{systemID: state.SystemID, own: point{timeline: timeline, at: at}, replayed: replayed}
+		if state.Following {
+			look.slot = row.text(10)
+		}
+		if err := e.lookBehind(ctx, r, at, row[11]); err != nil {
+			return err
+		}
+		if why := e.lookAtReached(ctx, r, look); state.NotPromotable == "" {
+			state.NotPromotable = why
+		}
 		return nil
 	}
 	state.Role = engine.RolePrimary
-	state.Commits = proof.commits(r, row.text(4))
+	state.Commits = proof.commits(r, row.text(4), row.true(9))
 	state.Mirror.Attached = row.true(6)
 	if row[7] != nil {
 		flushed, err := parseLSN(row.text(7))

@@ -22,7 +22,7 @@ func (e *Engine) Promote(ctx context.Context, peer engine.Peer) error {
 		if err := e.usable(); err != nil {
 			return err
 		}
-		r, err := e.running(ctx)
+		r, err := e.toPromote(ctx)
 		if err != nil {
 			return err
 		}
@@ -31,11 +31,21 @@ func (e *Engine) Promote(ctx context.Context, peer engine.Peer) error {
 			return err
 		}
 		if recovering {
+			if err := e.checkReached(ctx, r); err != nil {
+				return err
+			}
 			if err := e.endRecovery(ctx, r); err != nil {
 				return err
 			}
 		}
-		if err := e.hold(ctx, r, receiver); err != nil {
+		err = e.hold(ctx, r, receiver)
+		if errors.Is(err, errStranger) {
+			// The primary is up and, if it was a copy, holds commits for nobody. Whoever has the mirror's name must
+			// not keep a pair from its primary; the mirror is not taken as attached, and State says why.
+			e.log.ErrorContext(ctx, "commits not held for the mirror", slog.Any("error", err))
+			err = nil
+		}
+		if err != nil {
 			return err
 		}
 		e.log.InfoContext(ctx, "promoted", slog.String("run", r.id), slog.Bool("was_primary", !recovering),

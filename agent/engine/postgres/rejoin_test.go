@@ -3,6 +3,7 @@
 package postgres
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -106,7 +107,7 @@ func TestRewind(t *testing.T) {
 	check(t, err)
 	check(t, os.WriteFile(hba, append(text, "# a's own\n"...), 0o600))
 	diverge(t, a, b)
-	if steps := a.rejoin(b); steps != "rewind catch-up" {
+	if steps := a.rejoin(b); steps != "rewind keep-aside rewind catch-up" {
 		t.Errorf("came back by %q", steps)
 	}
 	a.hasRows("2")
@@ -118,9 +119,23 @@ func TestRewind(t *testing.T) {
 	if text, err = os.ReadFile(hba); err != nil || !strings.Contains(string(text), "# a's own") {
 		t.Errorf("pg_hba.conf was replaced: %v", err)
 	}
-	if len(a.kept()) != 0 {
-		t.Errorf("kept %v", a.kept())
+	s := a.summarized()
+	if s.Committed == 0 || !strings.Contains(string(note), s.Directory) || s.Timeline != 2 || s.Incomplete != "" {
+		t.Errorf("summary %+v of %s", s, note)
 	}
+	if big := s.Transactions[len(s.Transactions)-1]; big.Outcome != outcomeCommitted || big.Records < 1000 ||
+		big.Bytes < 50000 || big.Time == "" || len(s.Relations) == 0 {
+		t.Errorf("the transaction of 1000 rows: %+v, relations %v", big, s.Relations)
+	}
+	if wal, err := os.ReadDir(filepath.Join(s.Directory, "pg_wal")); err != nil || len(wal) < 2 {
+		t.Errorf("kept log: %v, %v", wal, err)
+	}
+	eventually(t, "the warning", func() error {
+		if w := a.see().Warning; !strings.Contains(w, "that b does not have were discarded") {
+			return errors.New(w)
+		}
+		return nil
+	})
 	if a.see().SystemID != b.see().SystemID {
 		t.Error("another database system")
 	}
@@ -146,6 +161,9 @@ func TestClone(t *testing.T) {
 	if len(first) != 1 || !exists(filepath.Join(first[0], "PG_VERSION")) {
 		t.Fatalf("kept %v", first)
 	}
+	if s := a.summarized(); s.Committed == 0 || s.Incomplete != "" {
+		t.Errorf("summary %+v", s)
+	}
 
 	// A second time, from an interrupted rewind.
 	check(t, a.Stop(within(t, ample)))
@@ -162,6 +180,24 @@ func TestClone(t *testing.T) {
 	if kept := a.kept(); len(kept) != 1 || kept[0] == first[0] {
 		t.Errorf("kept %v, before %v", kept, first)
 	}
+}
+
+// summarized is what the last rejoin has said of what it discarded.
+func (h *host) summarized() summary {
+	h.t.Helper()
+	kept := h.kept()
+	if len(kept) == 0 {
+		h.t.Fatal("nothing was kept")
+	}
+	text, err := os.ReadFile(filepath.Join(kept[len(kept)-1], summaryFile))
+	check(h.t, err)
+	var s summary
+	check(h.t, json.Unmarshal(text, &s))
+	if readme, err := os.ReadFile(filepath.Join(kept[len(kept)-1], readmeFile)); err != nil ||
+		!strings.Contains(string(readme), "committed") {
+		h.t.Errorf("no text beside: %v", err)
+	}
+	return s
 }
 
 // TestSameHistory: both hosts were promoted at the very same place, so their histories agree and their

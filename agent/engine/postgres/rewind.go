@@ -4,21 +4,19 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/witnessd/witnessd/agent/engine"
 )
 
 // rewind undoes what the primary does not have. While pg_rewind changes the directory, it has another name:
 // a half-changed one is of no use to anybody, and must not be started by whoever looks for a database.
-func (f *following) rewind(ctx context.Context, r *run, end point, rel relation) error {
+func (f *following) rewind(ctx context.Context, r *run) error {
 	c, err := f.readControl(ctx, f.cfg.DataDir)
 	if err != nil {
 		return err
@@ -27,8 +25,8 @@ func (f *following) rewind(ctx context.Context, r *run, end point, rel relation)
 		return errors.New("wal_log_hints is off and there are no data checksums, so nobody knows which pages " +
 			"changed; it is on in a server that the agent has started")
 	}
-	f.tell(engine.Progress{Step: "rewind", Total: int64(rel.discard), Detail: "stopping"})
-	if err := f.checkpointPartner(ctx); err != nil {
+	f.tell(engine.Progress{Step: "rewind", Detail: "prepares"})
+	if err := f.preparePartner(ctx); err != nil {
 		return err
 	}
 	if err := f.stopServer(ctx, r); err != nil {
@@ -39,6 +37,8 @@ func (f *following) rewind(ctx context.Context, r *run, end point, rel relation)
 	if err := f.runRewind(ctx, f.cfg.DataDir, "--dry-run"); err != nil {
 		return err
 	}
+	f.keepTail(ctx)
+	f.tell(engine.Progress{Step: "rewind", Detail: "begins"})
 	dir := f.cfg.DataDir + rewindingSuffix
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("remove an earlier rewind: %w", err)
@@ -46,7 +46,6 @@ func (f *following) rewind(ctx context.Context, r *run, end point, rel relation)
 	if err := f.rename(f.cfg.DataDir, dir); err != nil {
 		return err
 	}
-	f.noteDiscarded(end, rel)
 	if err := f.runRewind(ctx, dir); err != nil {
 		return err
 	}
@@ -56,6 +55,9 @@ func (f *following) rewind(ctx context.Context, r *run, end point, rel relation)
 	if err := f.rename(dir, f.cfg.DataDir); err != nil {
 		return err
 	}
+	if err := f.prune(); err != nil {
+		return err
+	}
 	r, err = f.launch(ctx, runSettings{upstream: f.conninfo, slot: f.receiver})
 	if err != nil {
 		return err
@@ -63,13 +65,20 @@ func (f *following) rewind(ctx context.Context, r *run, end point, rel relation)
 	return f.stream(ctx, r)
 }
 
-// checkpointPartner makes the partner's pg_control tell its newest timeline, which pg_rewind goes by.
-func (f *following) checkpointPartner(ctx context.Context) error {
+// preparePartner makes the partner's pg_control tell its newest timeline, which pg_rewind goes by, and refuses
+// what a rewind would do wrong.
+func (f *following) preparePartner(ctx context.Context) error {
 	conn, err := f.dialPartner(ctx, f.peer.Address, f.cfg.Database, false)
 	if err != nil {
 		return err
 	}
 	defer closeConn(ctx, conn)
+	err = f.sameTablespaces(ctx, func(ctx context.Context, sql string, args ...string) ([]values, error) {
+		return query(ctx, conn, sql, args...)
+	})
+	if err != nil {
+		return err
+	}
 	if _, err := query(ctx, conn, "checkpoint"); err != nil {
 		return fmt.Errorf("checkpoint at %s (as the primary, grant pg_checkpoint to %s): %w",
 			f.peer.Host, f.cfg.ReplicationUser, err)
@@ -96,47 +105,20 @@ func (f *following) runRewind(ctx context.Context, dir string, more ...string) e
 	return err
 }
 
-// discarded is one line of the note of what rewinds undid.
-type discarded struct {
-	Time     string `json:"time"`
-	From     string `json:"from"`
-	To       string `json:"to"`
-	Timeline uint32 `json:"timeline"`
-	Bytes    uint64 `json:"bytes"`
-	Primary  string `json:"primary"`
-}
-
-// noteDiscarded keeps a record of what is lost: in the log, and in a file beside the data directory, which
-// outlives it.
-func (f *following) noteDiscarded(end point, rel relation) {
-	f.log.Warn("rewind discards log that the primary does not have",
-		slog.String("from", rel.common.at.String()), slog.String("to", end.at.String()),
-		slog.Uint64("timeline", uint64(end.timeline)), slog.Uint64("bytes", rel.discard))
-	line, err := json.Marshal(discarded{
-		Time: now().UTC().Format(time.RFC3339), From: rel.common.at.String(), To: end.at.String(),
-		Timeline: end.timeline, Bytes: rel.discard, Primary: f.peer.Host,
-	})
-	if err == nil {
-		err = f.appendBeside(".discarded", string(line))
-	}
-	if err != nil {
-		f.log.Warn("no note of the discarded log", slog.Any("error", err))
-	}
-}
-
 // toolLine reads a line of pg_rewind's or pg_basebackup's output: "  22875/3070545 kB (0%), ..." is
 // progress, anything else is said once in the log.
-func (f *following) toolLine(step, line string) {
+func (f *following) toolLine(step, line string) (engine.Progress, bool) {
 	done, rest, ok := strings.Cut(line, "/")
-	total, detail, okTotal := strings.Cut(rest, " kB")
+	total, _, okTotal := strings.Cut(rest, " kB")
 	d, errDone := strconv.ParseInt(done, 10, 64)
 	t, errTotal := strconv.ParseInt(total, 10, 64)
 	if ok && okTotal && errDone == nil && errTotal == nil {
-		_, detail, _ = strings.Cut(detail, ", ")
-		f.tell(engine.Progress{Step: step, Done: d << 10, Total: t << 10, Detail: detail})
-		return
+		p := engine.Progress{Step: step, Done: d << 10, Total: t << 10}
+		f.tell(p)
+		return p, true
 	}
 	if line != "" {
 		f.log.Debug("tool", slog.String("step", step), slog.String("line", line))
 	}
+	return engine.Progress{}, false
 }

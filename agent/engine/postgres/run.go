@@ -25,6 +25,10 @@ type run struct {
 	id string
 	// managed is true if the server reads the run file: its commits can be held and released.
 	managed bool
+	// adopted is true if the agent governs the commits of a server that somebody else started (adopt.go); kept
+	// are the other settings that it has given it, nil until they are first needed.
+	adopted atomic.Bool
+	kept    []setting
 	// asked is set before the agent ends the run itself: then its end is no news.
 	asked atomic.Bool
 	// gone is closed when the postmaster has ended; ending says how, if this agent is its parent.
@@ -114,6 +118,9 @@ func (e *Engine) watch(r *run) {
 	}
 	close(r.gone)
 	_ = r.handle.Close()
+	if r.adopted.Load() {
+		e.forgetAdopted()
+	}
 	if r.asked.Load() {
 		return
 	}
@@ -150,7 +157,7 @@ func (e *Engine) register(r *run) {
 }
 
 // server is the running server, or nil. One that the engine did not know of, started by an earlier agent or
-// by somebody else, is adopted.
+// by somebody else, is watched from now on.
 func (e *Engine) server() (*run, error) {
 	e.adopting.Lock()
 	defer e.adopting.Unlock()
@@ -178,9 +185,13 @@ func (e *Engine) server() (*run, error) {
 	if err != nil || !serves(file.pid, e.cfg.DataDir) {
 		return nil, nil // It ended meanwhile.
 	}
-	e.log.Info("running server adopted", slog.String("run", adopted.id),
-		slog.Bool("started_by_agent", adopted.managed))
+	adopted.adopted.Store(e.wasAdopted(adopted))
+	e.log.Info("running server found", slog.String("run", adopted.id),
+		slog.Bool("started_by_agent", adopted.managed), slog.Bool("adopted", adopted.adopted.Load()))
 	e.register(adopted)
+	if !adopted.adopted.Load() && exists(e.path(adoptedFile)) {
+		e.forgetAdopted()
+	}
 	return adopted, nil
 }
 

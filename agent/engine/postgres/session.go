@@ -98,6 +98,9 @@ func closeConn(ctx context.Context, conn *pgconn.PgConn) {
 
 // query runs one statement with text parameters.
 func query(ctx context.Context, conn *pgconn.PgConn, sql string, args ...string) ([]values, error) {
+	if conn.CustomData()[sideDoor] != nil {
+		return queryPlain(ctx, conn, sql, args)
+	}
 	params := make([][]byte, len(args))
 	for i, arg := range args {
 		params[i] = []byte(arg)
@@ -146,6 +149,9 @@ func (e *Engine) dialLocal(
 	}
 	maps.Copy(cfg.RuntimeParams, params)
 	conn, err := pgconn.ConnectConfig(ctx, cfg)
+	if hasCode(err, codeTooMany) {
+		conn, err = connectBeside(ctx, cfg)
+	}
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && refused.Code == "57P03" { // cannot_connect_now
 		return nil, fmt.Errorf("%w: %s", errNotReady, refused.Message)

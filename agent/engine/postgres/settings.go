@@ -130,11 +130,14 @@ func quote(value string) string {
 	return "'" + strings.NewReplacer(`'`, `''`, `\`, `\\`, "\t", `\t`, "\n", `\n`).Replace(value) + "'"
 }
 
+// receiverPrefix begins the name of every pair's receiver.
+const receiverPrefix = "witness_"
+
 // receiverName is the application_name and the slot of the pair's mirror. The pair id is in it so that no
 // other receiver's word counts for the mirror's.
 func receiverName(pair string) string {
 	const most = 63 // NAMEDATALEN - 1
-	name := "witness_" + strings.Map(func(r rune) rune {
+	name := receiverPrefix + strings.Map(func(r rune) rune {
 		switch {
 		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
 			return r

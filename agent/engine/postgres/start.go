@@ -26,6 +26,9 @@ func (e *Engine) launch(ctx context.Context, s runSettings) (*run, error) {
 	if err := e.sweep(ctx); err != nil {
 		return nil, err
 	}
+	if err := e.awaitReaped(ctx); err != nil {
+		return nil, err
+	}
 	if err := e.assureGate(); err != nil {
 		return nil, err
 	}
@@ -63,6 +66,25 @@ func (e *Engine) launch(ctx context.Context, s runSettings) (*run, error) {
 	return r, nil
 }
 
+// awaitReaped waits until the last postmaster is no process any more. One that somebody else started is reaped by
+// its own parent; until then PostgreSQL takes it for a running server.
+func (e *Engine) awaitReaped(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Second, errors.New("its parent does not take notice"))
+	defer cancel()
+	for {
+		file, err := readPidFile(e.cfg.DataDir)
+		if err != nil {
+			return nil // None, or one that names no server: PostgreSQL says what it thinks of it.
+		}
+		if p, err := readProcess(file.pid); err != nil || !p.dead() {
+			return nil // Gone, or another process, of which PostgreSQL thinks for itself.
+		}
+		if err := pause(ctx); err != nil {
+			return fmt.Errorf("wait for the end of process %d of the last server: %w", file.pid, err)
+		}
+	}
+}
+
 // serverCommand is the postmaster's. It gets a session of its own and no pipe to the agent, so that it
 // survives the agent, and a signal to the agent's group does not reach it.
 func (e *Engine) serverCommand(output *os.File) *exec.Cmd {
@@ -91,8 +113,13 @@ func (e *Engine) openLog() (*os.File, error) {
 			return nil, fmt.Errorf("set the server's log aside: %w", err)
 		}
 	}
-	f, err := os.OpenFile(e.cfg.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
+	const flags = os.O_APPEND | os.O_WRONLY | unix.O_NOFOLLOW
+	f, err := os.OpenFile(e.cfg.LogFile, flags, 0)
+	if err == nil {
+		return f, nil // Its owner and rights are the administrator's affair.
+	}
+	// Not in one call with the above: Linux refuses O_CREATE for another user's file in a shared directory.
+	if f, err = os.OpenFile(e.cfg.LogFile, flags|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
 		return nil, fmt.Errorf("open the server's log: %w", err)
 	}
 	if err := f.Chown(e.user.uid, e.user.gid); err != nil {
@@ -136,14 +163,19 @@ func (e *Engine) awaitReady(ctx context.Context, r *run) error {
 	}
 }
 
-// running returns the current server of an agent's making, started as a copy if none runs. A server that
-// somebody else started is replaced, because its commits cannot be held and released.
+// running returns the current server that the agent governs, started as a copy if none runs. A server that
+// somebody else started is replaced, because its commits cannot be held and released; only Promote asks first
+// whether it can be adopted (toPromote).
 func (e *Engine) running(ctx context.Context) (*run, error) {
 	r, err := e.server()
 	if err != nil {
 		return nil, err
 	}
-	if r != nil && !r.managed {
+	if r != nil && !r.governed() {
+		if err := e.restartable(ctx); err != nil {
+			return nil, fmt.Errorf("the running server was not started by the agent and could not be started by it; "+
+				"it is left as it is: %w", err)
+		}
 		e.log.WarnContext(ctx, "server was not started by the agent; it is restarted as a copy", slog.String("run", r.id))
 		if err := e.stopServer(ctx, r); err != nil {
 			return nil, err
@@ -187,9 +219,18 @@ func (e *Engine) writeRunFile(s runSettings) error {
 	return files.write(runFile, []byte(text), 0o600, false)
 }
 
-// apply changes the settings of a running server and returns when the server has taken them.
+// apply changes the settings of a running server and returns when the server has taken them. An adopted run is a
+// primary, and has no upstream.
 func (e *Engine) apply(ctx context.Context, r *run, s runSettings) error {
-	if err := e.writeRunFile(s); err != nil {
+	file, wanted := runFile, s.pairs()
+	var err error
+	if r.adopted.Load() {
+		file, wanted = adoptedFile, wanted[:1]
+		err = e.writeAdopted(ctx, r, s.commits)
+	} else {
+		err = e.writeRunFile(s)
+	}
+	if err != nil {
 		return err
 	}
 	if err := r.signal(unix.SIGHUP); err != nil {
@@ -205,7 +246,7 @@ func (e *Engine) apply(ctx context.Context, r *run, s runSettings) error {
 			return err
 		}
 		other := ""
-		for i, want := range s.pairs() {
+		for i, want := range wanted {
 			if rows[0].text(i) != want.value {
 				other = want.name
 			}
@@ -216,7 +257,7 @@ func (e *Engine) apply(ctx context.Context, r *run, s runSettings) error {
 		if err := pause(ctx); err != nil {
 			return fmt.Errorf("set %s in %s: %w; its log says whether the configuration has errors; if it "+
 				"is also set in postgresql.auto.conf, which wins, run ALTER SYSTEM RESET %s",
-				other, e.path(runFile), err, other)
+				other, e.path(file), err, other)
 		}
 	}
 }

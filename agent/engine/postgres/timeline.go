@@ -96,3 +96,35 @@ func relate(own, upstream lineage) relation {
 	r.sameTimeline = r.sameTimeline && r.parted
 	return r
 }
+
+// mark is the place p as a part of this log: the stretch that holds the byte before it tells which history p
+// belongs to.
+func (l lineage) mark(p lsn) mark {
+	s := l.before(p)
+	return mark{Timeline: s.timeline, Begin: s.begin, At: p}
+}
+
+// holds says whether this log contains everything up to m. Its own end counts, also on a stretch that its
+// history would let go further: the log may not have come that far.
+func (l lineage) holds(m mark) bool {
+	if l.end().at < m.At {
+		return false
+	}
+	for _, s := range l {
+		if s.timeline == m.Timeline {
+			return s.begin == m.Begin && m.At <= s.end
+		}
+	}
+	return false
+}
+
+// A mark is a place in a log, with what tells the log from others that have the same numbers: the timeline that
+// the byte before it is on, and where that timeline began.
+type mark struct {
+	Timeline uint32 `json:"timeline"`
+	Begin    lsn    `json:"begin"`
+	At       lsn    `json:"at"`
+}
+
+// String prints a mark as people who know PostgreSQL write it.
+func (m mark) String() string { return point{timeline: m.Timeline, at: m.At}.String() }

@@ -20,12 +20,15 @@ import (
 // lastWords is how much of a program's output is kept for the error that it ends with.
 const lastWords = 12
 
+// longestLine of a program's output: pg_waldump shows a record in one, and a commit names all that it invalidates.
+const longestLine = 4 << 20
+
 // command prepares one of PostgreSQL's programs, to run as the instance's owner in a process group of its
 // own, which is killed when ctx ends.
 func (e *Engine) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(e.bin, program), args...)
 	cmd.Dir = "/" // The agent's own directory may be closed to the instance's owner.
-	cmd.Env = e.user.environment()
+	cmd.Env = append(e.user.environment(), "TZ=UTC")
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Credential: e.user.credential, Setpgid: true,
 		// A copy that goes on after its agent's death would write into the next agent's copy.
@@ -64,6 +67,7 @@ func (e *Engine) streamTool(
 	go func() {
 		defer close(read)
 		scanner := bufio.NewScanner(reader)
+		scanner.Buffer(nil, longestLine)
 		scanner.Split(scanLines)
 		for scanner.Scan() {
 			last = append(last, scanner.Text())

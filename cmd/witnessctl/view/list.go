@@ -195,10 +195,22 @@ func recent(t *timestamppb.Timestamp, now *witnessv1.AsOf) bool {
 	return t != nil && now.GetAt() != nil && now.GetAt().AsTime().Sub(t.AsTime()) < settling
 }
 
-// Change is what of a pair's line counts as a change: not the note, whose ages and distances always change.
+// Change is what of a pair's line counts as a change: not the note, whose ages and distances always change, but the
+// steps of a rejoin that it tells of.
 func Change(p *witnessv1.Pair) string {
 	return fmt.Sprint(StateOf(p).Word, p.GetPrimary(), p.GetMirror(), p.GetEpoch(), p.GetRight(), p.GetMode(),
-		p.GetProcedure().GetStep())
+		p.GetProcedure().GetStep(), stride(host(p, p.GetMirror()).GetReport().GetEngine().GetStep()))
+}
+
+// stride is what of a step is worth a line: its name, and each tenth of the way ("clone 45 % (1.2 of 2.6 GB, ...)"
+// is in the fifth).
+func stride(step string) string {
+	name, rest, _ := strings.Cut(step, " ")
+	percent, _, found := strings.Cut(rest, " %")
+	if n, err := strconv.Atoi(percent); err == nil && found {
+		return fmt.Sprintf("%s %d", name, n/10)
+	}
+	return name
 }
 
 // Stamp is the time at which an answer was true, by the clock of the node that gave it.

@@ -205,12 +205,17 @@ func mirrorTrouble(p *witnessv1.Pair) string {
 	m := host(p, p.GetMirror())
 	e := m.GetReport().GetEngine()
 	switch {
+	case m.GetFresh() && e.GetStep() != "":
+		// What is being done about a complaint says more than the complaint, which stays until it has helped.
+		text := p.GetMirror() + ": " + e.GetStep()
+		if before := m.GetReport().GetComplaint(); before != "" {
+			text += "; before: " + before
+		}
+		return text
 	case complaint(p) != "":
 		return complaint(p)
 	case !m.GetFresh():
 		return silence(m, p.GetMirror())
-	case e.GetStep() != "":
-		return p.GetMirror() + ": " + e.GetStep()
 	case !e.GetFollowing():
 		return p.GetMirror() + " receives no changes"
 	default:

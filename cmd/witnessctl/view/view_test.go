@@ -329,3 +329,31 @@ func TestLoss(t *testing.T) {
 		}
 	}
 }
+
+// TestChangeOfStep: a rejoin is told step by step and tenth by tenth, not at every second.
+func TestChangeOfStep(t *testing.T) {
+	at := func(step string) *witnessv1.Pair {
+		return nodetest.Pair("sales", nodetest.Exposed, func(p *witnessv1.Pair) {
+			for _, h := range p.GetHosts() {
+				if h.GetHost() == p.GetMirror() {
+					h.GetReport().GetEngine().Step = step
+					h.GetReport().Complaint = "follow: connection lost (tried again after 2s)"
+				}
+			}
+		})
+	}
+	lines, last := 0, ""
+	for _, step := range []string{"rewind (prepares)", "keep-aside (reads)", "clone 1 % (26 of 2600 MB)", "clone 9 %",
+		"clone 10 %", "clone 19 % (x, 3 s left)", "clone 100 %", "catch-up", "catch-up 0 % (9 MB behind)", "catch-up 8 %"} {
+		if now := view.Change(at(step)); now != last {
+			lines, last = lines+1, now
+		}
+	}
+	if lines != 7 {
+		t.Errorf("%d lines", lines)
+	}
+	want := "db2: clone 45 % (1.2 of 2.6 GB, 110 MB/s, 13 s left); before: follow: connection lost"
+	if got := view.Line(at("clone 45 % (1.2 of 2.6 GB, 110 MB/s, 13 s left)")); !strings.Contains(got, want) {
+		t.Errorf("got %s", got)
+	}
+}

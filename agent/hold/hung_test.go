@@ -17,9 +17,14 @@ func (a *agent) hears(d time.Duration, changes ...func(*hold.WitnessSays)) {
 	for end := a.now.Add(d); a.now < end; {
 		a.now = a.now.Add(time.Second)
 		a.answer(changes...)
+		if a.s.Self == "b" {
+			a.asks(fromPrimary)
+		}
 		a.step(hold.EngineSilent{})
 	}
 }
+
+func fromPrimary(s *hold.Says) { s.Engine.Role = hold.RolePrimary }
 
 func stalled(d time.Duration) func(*hold.Engine) {
 	return func(e *hold.Engine) { e.Stalled = d }
@@ -184,6 +189,73 @@ func TestHungMirror(t *testing.T) {
 	a.now = a.now.Add(100 * ms)
 	a.looks(func(e *hold.Engine) { e.Running, e.Role, e.Following = false, hold.RoleNone, false })
 	if a.do.Op != hold.OpFollow {
+		t.Errorf("told %v", a.dos)
+	}
+}
+
+// TestHungMirrorLeftAlone: a mirror that would not be made to follow again is not ended: it may be the last copy, or
+// another pair's database.
+func TestHungMirrorLeftAlone(t *testing.T) {
+	for name, unfit := range map[string]func(a *agent){
+		"foreign": func(a *agent) {
+			a.finish(func(d *hold.EngineDone) { d.Err, d.Foreign = "another database", true })
+			a.hears(2 * patience)
+		},
+		"primary silent": func(a *agent) {
+			a.finish()
+			for range 2 * patience / time.Second {
+				a.now = a.now.Add(time.Second)
+				a.answer()
+				a.step(hold.EngineSilent{})
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := start(t, "b", fileOf("b", 1, "a"), hold.Mark{})
+			a.looks()
+			if unfit(a); a.fences != 0 {
+				t.Errorf("fenced %d times", a.fences)
+			}
+		})
+	}
+}
+
+// TestCrashesForgotten: a primary that died twice while it was alone, and has run well since, does not give its epoch
+// back because of that when it is armed again.
+func TestCrashesForgotten(t *testing.T) {
+	for _, ran := range []time.Duration{time.Second, time.Minute} {
+		a := solePrimary(t)
+		for range 2 {
+			a.dies(time.Minute, sole)
+			a.engine.Run += "+"
+			a.finish()
+			a.finish()
+		}
+		for end := a.now.Add(ran); a.now < end; {
+			a.now = a.now.Add(200 * ms)
+			a.answer(sole)
+			a.looks()
+		}
+		a.do = hold.Do{}
+		a.now = a.now.Add(200 * ms)
+		a.answer(later) // leased
+		a.looks(attached)
+		if stopped := a.do.Op == hold.OpStop; stopped != (ran < 10*time.Second) {
+			t.Errorf("ran for %v: stopped %t (%v)", ran, stopped, a.dos)
+		}
+	}
+}
+
+// TestShortStall: with a short lease a pause of the disk is still no reason to fail over.
+func TestShortStall(t *testing.T) {
+	a := leasedPrimary(t)
+	a.answer(func(s *hold.WitnessSays) { s.Timing.Lease, s.Timing.Heartbeat, s.Revision = lease/3, 200*ms, s.Revision+1 })
+	a.looks(attached, stalled(4900*ms))
+	if a.do.Op == hold.OpStop {
+		t.Error("given back after less than 5 s")
+	}
+	a.looks(attached, stalled(5100*ms))
+	if a.do.Op != hold.OpStop {
 		t.Errorf("told %v", a.dos)
 	}
 }

@@ -56,6 +56,7 @@ const (
 	position
 	few // a counter of which only the first steps count
 	text
+	unnumbered  // a text without its numbers, which count how often something failed
 	runNumber   // of a database's process, as a string
 	startNumber // of an agent
 	procedure
@@ -141,6 +142,8 @@ func measureOf(t reflect.Type, name string) measure {
 		return position
 	case "keepsUp", "failures":
 		return few
+	case "complaint", "Complaint":
+		return unnumbered
 	case "Run", "run", "prepared":
 		return runNumber
 	case "Start":
@@ -382,6 +385,13 @@ func (e *encoder) fields(p []field, at unsafe.Pointer) {
 			s := *(*string)(v)
 			e.buf = append(e.buf, byte(len(s)))
 			e.buf = append(e.buf, s...)
+		case unnumbered:
+			for _, c := range []byte(*(*string)(v)) {
+				if c < '0' || c > '9' {
+					e.buf = append(e.buf, c)
+				}
+			}
+			e.buf = append(e.buf, 0)
 		case runNumber:
 			e.number(*(*string)(v), e.run)
 		case startNumber:

@@ -100,6 +100,7 @@ const (
 	switchLimit     = 800 * time.Millisecond
 	exposeLimit     = 2500 * time.Millisecond
 	unnoticed       = 200 * time.Millisecond
+	clockLimit      = time.Second     // PostgreSQL's own: the mirror connects anew
 	bothLimit       = 6 * time.Second // a new leader waits for the whole lease that the old one may have granted
 	serviceLate     = 10 * time.Second
 	stopsAfterLease = 3500 * time.Millisecond

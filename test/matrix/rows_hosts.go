@@ -86,10 +86,9 @@ func processRows() []row {
 		},
 		{
 			flag: "postmaster-stopped", name: "primary's postmaster SIGSTOP for 30 s, its sessions go on",
-			decision: decision{says: "given back after three leases without a look, if looks fail; else left alone",
-				epoch: either, right: anyRight, service: anyService},
-			fault: onHost(thePrimary, (*fleet.Host).StopDatabaseMain, (*fleet.Host).ThawDatabaseMain),
-			lasts: 30 * time.Second, touches: []party{thePrimary},
+			decision: takesOver("its sessions go on; given back after three leases, and the mirror takes over"),
+			fault:    onHost(thePrimary, (*fleet.Host).StopDatabaseMain, (*fleet.Host).ThawDatabaseMain),
+			lasts:    30 * time.Second, touches: []party{thePrimary},
 		},
 		{
 			flag: "database-stopped", name: "every process of the primary's database SIGSTOP for 40 s",

@@ -19,8 +19,9 @@ func clockRows() []row {
 		}{{"primary", "primary's host", thePrimary}, {"mirror", "mirror's host", theMirror}} {
 			list = append(list, row{
 				flag: fmt.Sprintf("clock-%s-%s", h.flag, sign), name: fmt.Sprintf("clock of the %s 1 h %s for 15 s", h.name, sign),
-				limit: unnoticed, lab: lab{Clocks: true}, touches: []party{h.which}, lasts: 15 * time.Second,
-				decision: nobodyMoves("nobody notices: no right rests on a wall clock"),
+				limit: clockLimit, lab: lab{Clocks: true}, touches: []party{h.which}, lasts: 15 * time.Second,
+				decision: nobodyMoves("nobody moves: no right rests on a wall clock; PostgreSQL's wal_sender_timeout does, and " +
+					"the mirror connects anew"),
 				fault: onHost(h.which, func(h *fleet.Host) error { return h.StepClock(step) },
 					func(h *fleet.Host) error { return h.StepClock(-step) }),
 			})

@@ -61,7 +61,7 @@ func (s *State) hear(says Says, now Instant, o *out) {
 		s.retryAt = 0 // what a follow has waited for
 	}
 	s.peerRole = says.Engine.Role
-	if says.Epoch > s.File.Epoch && says.Primary != "" {
+	if says.Epoch > s.File.Epoch && says.Primary != "" && !s.formingHere(says) {
 		mirror := s.Self
 		if says.Primary == s.Self {
 			mirror = s.File.Peer.Host
@@ -84,6 +84,13 @@ func (s *State) hear(says Says, now Instant, o *out) {
 		}
 		s.ask, s.askEpoch, s.askAt = AskRelease, says.ReleaseAsked, now
 	}
+}
+
+// formingHere says whether the partner tells of the pair's first epoch, which is this host's own. The database serves
+// already, as nobody's business, and is taken over as it runs; what it needs for that is the witness's word, and the
+// partner's, which may be the quicker one, would only end its service for a moment.
+func (s *State) formingHere(says Says) bool {
+	return s.File.Epoch == 0 && says.Epoch == 1 && says.Primary == s.Self
 }
 
 // says is what this host tells its partner.

@@ -129,10 +129,12 @@ func mirrorRows() []scenario {
 		}},
 		{"mirror's database hangs", "R8", func(p *play) {
 			p.db(p.b).hang(true)
-			time.Sleep(20 * time.Second)
+			time.Sleep(12 * time.Second)
 			p.unnoticed(most)
 			p.gap(least, most)
 			p.right(witnessv1.Right_RIGHT_SOLE)
+			time.Sleep(10 * time.Second) // five leases after it was silent first, its agent has restarted it
+			p.right(witnessv1.Right_RIGHT_LEASED)
 		}},
 		{"mirror lost, recorded, then witness lost", "R8", func(p *play) {
 			p.b.lose()

@@ -25,8 +25,12 @@ import (
 // What lets commits go must not outlive the run (rule R10). So the rest file does not name the file by its
 // path but through the running postmaster: /proc/PID/cwd is the data directory for as long as that process
 // lives, and nothing afterwards. A start by anybody else, also while no agent runs and after the machine's
-// own restart, finds no such file and holds all commits. That the next process gets the same number, and is
-// promoted by hand while no agent runs, is what remains; an agent that sees another run removes the file.
+// own restart, finds no such file and holds all commits.
+//
+// What remains is a next postmaster with the same number. That is unlikely on a host, but likely in a container,
+// whose processes are numbered from the start at each of its starts. Such a server reads the file, yet comes up
+// as a copy, as any; commits go alone only if somebody then promotes it by hand before an agent has seen it. An
+// agent that sees another run, which it tells by the instant of its start too, removes the file.
 const adoptedFile = agentDir + "/adopted.conf"
 
 // governed says whether the agent holds and releases the commits of this run.
@@ -68,10 +72,15 @@ func (e *Engine) wasAdopted(r *run) bool {
 }
 
 // forgetAdopted removes the adopted file of a run that has ended, and the line that names it. Whoever starts a
-// server does so again; this is for the case that nobody does for a while.
+// server does so again; this is for the case that nobody does for a while. It may come late, and must not take
+// the file of a run that was adopted meanwhile: so it holds gating alone, and beginAdopted holds it too. The
+// caller holds neither gating nor adopting, which LetGo takes in this order.
 func (e *Engine) forgetAdopted() {
-	e.gating.RLock()
-	defer e.gating.RUnlock()
+	e.gating.Lock()
+	defer e.gating.Unlock()
+	if e.adoptedRun() != nil {
+		return
+	}
 	files, err := openStore(e.cfg.DataDir, e.user)
 	if err != nil {
 		return // Moved aside, or gone: then the file leads nowhere.
@@ -101,6 +110,12 @@ func (e *Engine) toPromote(ctx context.Context) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r != nil && r.adopted.Load() {
+		// Here, or before this agent, the server may have been told to read the settings and not have done so.
+		if err := e.takeAdopted(ctx, r); err != nil {
+			return nil, fmt.Errorf("go on to adopt the running primary: %w", err)
+		}
+	}
 	if r == nil || r.governed() {
 		return e.running(ctx)
 	}
@@ -121,7 +136,8 @@ func (e *Engine) toPromote(ctx context.Context) (*run, error) {
 }
 
 // adopt begins to govern a primary that somebody else started. It returns why only a restart helps, or an
-// error where a restart would not help either: then nothing was changed.
+// error where a restart would not help either. It then goes on as it was: nothing was changed, or the server was
+// told to read settings under which it treats commits as before, and the next call goes on from there.
 func (e *Engine) adopt(ctx context.Context, r *run) (unfit string, err error) {
 	began := now()
 	unfit, err = e.fitToAdopt(ctx, r)
@@ -132,13 +148,12 @@ func (e *Engine) adopt(ctx context.Context, r *run) (unfit string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := e.adoptFiles(ctx, r, held); err != nil {
-		r.adopted.Store(false)
-		e.forgetAdopted()
-		if ctx.Err() != nil {
-			return "", err
-		}
+	err = e.adoptFiles(ctx, r, held)
+	if errors.Is(err, errHidden) {
 		return err.Error(), nil
+	}
+	if err != nil {
+		return "", err
 	}
 	e.log.InfoContext(ctx, "running primary adopted as it runs; its sessions go on", slog.String("run", r.id),
 		slog.String("synchronous_standby_names_until_now", held), slog.Duration("took", since(began)))
@@ -146,32 +161,58 @@ func (e *Engine) adopt(ctx context.Context, r *run) (unfit string, err error) {
 }
 
 // adoptFiles puts the gate and the adopted file in place, sees that they would win, and only then lets the
-// server read them: commits go on as they were until they are held for the mirror.
+// server read them: commits go on as they were until they are held for the mirror. Until the server was told to
+// read them, a failure undoes all.
 func (e *Engine) adoptFiles(ctx context.Context, r *run, held string) error {
-	if err := e.writeAdopted(ctx, r, held); err != nil {
+	if err := e.keepSettings(ctx, r); err != nil {
 		return err
 	}
-	r.adopted.Store(true)
-	if err := e.assureGate(); err != nil {
+	err := e.tryGate(ctx, r, func() error {
+		if err := e.beginAdopted(r, held); err != nil {
+			return err
+		}
+		return e.gateForCommits(ctx)
+	})
+	if err != nil {
 		return err
 	}
-	if err := e.checkRest(ctx); err != nil {
-		return err
-	}
+	return e.takeAdopted(ctx, r)
+}
+
+// beginAdopted writes how run r treats commits, and counts it as adopted.
+func (e *Engine) beginAdopted(r *run, held string) error {
+	e.gating.RLock()
+	defer e.gating.RUnlock()
+	err := e.writeAdopted(r, held)
+	r.adopted.Store(err == nil)
+	return err
+}
+
+// takeAdopted returns when an adopted server has read the agent's settings, and tells it to unless it has.
+func (e *Engine) takeAdopted(ctx context.Context, r *run) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, adoptPatience, errNotTaken)
 	defer cancel()
-	if err := r.signal(unix.SIGHUP); err != nil {
-		return err
-	}
-	for {
+	for told := false; ; {
 		rows, err := e.acting.query(ctx, r, `select count(*) from pg_settings where
 			name = 'synchronous_standby_names' and sourcefile = $1 or
 			name = 'restart_after_crash' and setting = 'off'`, r.adoptedPath())
+		if ctx.Err() != nil {
+			return fmt.Errorf("reload with the agent's settings: %w", context.Cause(ctx))
+		}
 		if err != nil {
 			return err
 		}
 		if rows[0].text(0) == "2" {
 			return nil
+		}
+		if !told {
+			if err := e.gateForCommits(ctx); err != nil {
+				return err
+			}
+			if err := r.signal(unix.SIGHUP); err != nil {
+				return err
+			}
+			told = true
 		}
 		if err := pause(ctx); err != nil {
 			return fmt.Errorf("reload with the agent's settings: %w", err)
@@ -179,16 +220,17 @@ func (e *Engine) adoptFiles(ctx context.Context, r *run, held string) error {
 	}
 }
 
-// writeAdopted sets how the adopted run treats commits, at its next reload. Beside that it gets the agent's
-// defaults and the configuration's "settings", as far as a running server takes them.
-func (e *Engine) writeAdopted(ctx context.Context, r *run, commits string) error {
+// keepSettings finds out, once for each run, what writeAdopted gives it.
+func (e *Engine) keepSettings(ctx context.Context, r *run) (err error) {
 	if r.kept == nil {
-		kept, err := e.adoptedSettings(ctx, r)
-		if err != nil {
-			return err
-		}
-		r.kept = kept
+		r.kept, err = e.adoptedSettings(ctx, r)
 	}
+	return err
+}
+
+// writeAdopted sets how the adopted run treats commits, at its next reload. Beside that it gets the agent's
+// defaults and the configuration's "settings", as far as a running server takes them (keepSettings).
+func (e *Engine) writeAdopted(r *run, commits string) error {
 	files, err := openStore(e.cfg.DataDir, e.user)
 	if err != nil {
 		return err
@@ -232,12 +274,15 @@ func (e *Engine) adoptedSettings(ctx context.Context, r *run) ([]setting, error)
 // checkAdopted sees in the files, as the running server would read them now, that the agent's settings win,
 // and that without the adopted file commits would be held for nobody.
 func (e *Engine) checkAdopted(ctx context.Context, r *run) error {
-	rows, err := e.acting.query(ctx, r, `select sourcefile, setting from pg_file_settings
-		where name = 'synchronous_standby_names' order by seqno desc limit 2`)
+	rows, err := e.acting.query(ctx, r, `select sourcefile, setting, coalesce((select setting from pg_file_settings
+			where name = 'restart_after_crash' order by seqno desc limit 1), '')
+		from pg_file_settings where name = 'synchronous_standby_names' order by seqno desc limit 2`)
 	if err != nil {
 		return err
 	}
 	switch {
+	case len(rows) > 0 && rows[0].text(1) == heldForNobody && sameFile(rows[0].text(0), e.path(restFile)):
+		return fmt.Errorf("%w: %s", errHidden, r.adoptedPath())
 	case len(rows) == 0 || rows[0].text(0) != r.adoptedPath():
 		where := "nowhere"
 		if len(rows) > 0 {
@@ -248,9 +293,16 @@ func (e *Engine) checkAdopted(ctx context.Context, r *run) error {
 	case len(rows) < 2 || rows[1].text(1) != heldForNobody:
 		return fmt.Errorf("%w: a start without the agent would acknowledge commits alone; keep the agent's include the "+
 			"last line of %s", errGateOpen, e.adminFile())
+	case rows[0].text(2) != "off":
+		return fmt.Errorf("%w: restart_after_crash, which the agent must govern, is set after the agent's include; take "+
+			"it out there, and keep the agent's include the last line of %s", errGateOpen, e.adminFile())
 	}
 	return nil
 }
+
+// errHidden says that a server does not see the file through which an adopted one is governed. One that the agent
+// starts needs no such file.
+var errHidden = errors.New("the server cannot read the agent's settings for this run")
 
 // lookToAdopt is what decides whether a server can be adopted as it runs.
 const lookToAdopt = `select current_setting('config_file'), current_setting('port'),
@@ -395,11 +447,10 @@ func sameFile(a, b string) bool {
 // adoptPatience is how long a server may take to read its configuration again.
 const adoptPatience = 5 * time.Second
 
-// restartable makes sure, before a server that somebody else started is stopped, that it can be started.
-func (e *Engine) restartable(ctx context.Context) error {
-	if err := e.assureGate(); err != nil {
-		return err
-	}
+// restartable makes sure, before a server that somebody else started is stopped, that it can be started, and a
+// primary also that it can become one again. If not, the server goes on and what was changed is undone: a gate
+// that stays would at the next reload hold commits that nobody lets go.
+func (e *Engine) restartable(ctx context.Context, r *run) error {
 	dir, err := e.plainValue(ctx, "data_directory")
 	if err != nil {
 		return err
@@ -408,7 +459,15 @@ func (e *Engine) restartable(ctx context.Context) error {
 		return fmt.Errorf("%s says data_directory = %s, and the agent's configuration data_dir %s; make them the "+
 			"same", e.adminFile(), dir, e.cfg.DataDir)
 	}
-	return nil
+	return e.tryGate(ctx, r, func() error {
+		if err := e.assureGate(); err != nil {
+			return err
+		}
+		if recovering, err := e.inRecovery(ctx, r); err == nil && recovering {
+			return nil // It serves nobody who writes, and as a copy it is of use.
+		}
+		return e.checkRest(ctx)
+	})
 }
 
 // adoptionWarning is what an operator should know of an adopted run, for State.Warning.

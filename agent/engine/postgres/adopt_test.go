@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -237,6 +238,7 @@ func TestAdoptDebian(t *testing.T) {
 			if len(a.processes()) != 0 || exists(a.path(adoptedFile)) {
 				t.Error("a fenced server is still there, or its settings")
 			}
+			a.lastReaped()
 			a.ctl(t, "start")
 			if got := a.see(); got.Role != engine.RoleMirror {
 				t.Errorf("started by pg_ctlcluster: %+v", got)
@@ -258,6 +260,22 @@ func TestAdoptDebian(t *testing.T) {
 			a.oneMoreFile(before)
 		})
 	}
+}
+
+// lastReaped waits until the parent of the last postmaster, the machine's first process, has taken notice of its end:
+// until then a start by hand takes it for a running server.
+func (h *host) lastReaped() {
+	h.t.Helper()
+	file, err := readPidFile(h.cfg.DataDir)
+	if err != nil {
+		return
+	}
+	eventually(h.t, "the end of the last postmaster", func() error {
+		if p, err := readProcess(file.pid); err == nil && p.dead() {
+			return fmt.Errorf("process %d is not reaped by %d", p.pid, p.parent)
+		}
+		return nil
+	})
 }
 
 // oneMoreFile sees that the administrator's files are as they were, and one of the agent's own is there.

@@ -24,6 +24,13 @@ func (f *following) clone(ctx context.Context, why string) error {
 	if !f.cfg.Rejoin.AllowClone {
 		return fmt.Errorf("%w: %s; set rejoin.allow_clone, or make the copy by hand", engine.ErrNeedsClone, why)
 	}
+	// Before hours of copying, not after them.
+	if mount, err := mountPoint(f.cfg.DataDir); err != nil {
+		return err
+	} else if mount {
+		return fmt.Errorf("clone %s: data_dir, %s, is a mount point, and a copy that is made beside it could not take its "+
+			"place; set data_dir to a directory below it", f.peer.Host, f.cfg.DataDir)
+	}
 	f.log.InfoContext(ctx, "clone begins", slog.String("primary", f.peer.Host), slog.String("why", why))
 	began := now()
 	f.tell(engine.Progress{Step: "clone", Detail: "asks the primary what there is"})
@@ -59,6 +66,7 @@ func (f *following) clone(ctx context.Context, why string) error {
 	if err := f.swap(ctx); err != nil {
 		return err
 	}
+	f.unmark(ctx)
 	f.log.InfoContext(ctx, "clone is whole", slog.Duration("took", since(began)))
 	r, err := f.launch(ctx, runSettings{upstream: f.conninfo, slot: f.receiver})
 	if err != nil {

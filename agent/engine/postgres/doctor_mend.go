@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/witnessd/witnessd/agent/engine"
 )
@@ -90,6 +91,36 @@ func (m *mending) mendStarters() {
 	}
 	m.do("leave starting at boot to the agent", "auto becomes manual in "+m.startConf()+
 		"; run systemctl daemon-reload", func() error { return m.rewrite(m.startConf(), changed.String()) })
+}
+
+// reloadPatience is how long a server may take to read its files again.
+const reloadPatience = 5 * time.Second
+
+// reload lets the server read its files again, and waits until it has: whoever connects then is judged by them. The
+// first process tells its children before it reads pg_hba.conf, but takes no connection in between.
+func (m *mending) reload(ctx context.Context) error {
+	const loaded = "select pg_conf_load_time()"
+	before, err := m.ask(ctx, loaded)
+	if err != nil {
+		return err
+	}
+	if _, err := m.ask(ctx, "select pg_reload_conf()"); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, reloadPatience, errNotTaken)
+	defer cancel()
+	for {
+		after, err := m.ask(ctx, loaded)
+		if err == nil && after[0].text(0) != before[0].text(0) {
+			return nil
+		}
+		if err == nil {
+			err = pause(ctx)
+		}
+		if err != nil {
+			return fmt.Errorf("reload: %w; its log says whether its configuration has errors", err)
+		}
+	}
 }
 
 // rewrite replaces a file of a configuration whole, with its owner and rights.
@@ -222,196 +253,6 @@ func (m *mending) mendAutoConf(ctx context.Context) {
 	for _, row := range rows {
 		m.sql(ctx, "leave the upstream to the agent", "alter system reset "+row.text(0))
 	}
-}
-
-// mendNeeds sets what the server needs in a file of the agent's own beside the configuration.
-func (m *mending) mendNeeds(ctx context.Context) {
-	var set []setting
-	for _, n := range append(needs(), need{name: "wal_log_hints", want: "on", judge: m.judgeHints(ctx)}) {
-		value, err := m.setting(ctx, n.name)
-		if err != nil || n.want == "" {
-			continue
-		}
-		if g, _ := n.judge(value); g != engine.Good && !m.ownDefault(ctx, n.name) {
-			set = append(set, setting{n.name, n.want})
-		}
-	}
-	if len(set) == 0 {
-		return
-	}
-	var said []string
-	for _, s := range set {
-		said = append(said, s.name+" = "+quote(s.value))
-	}
-	m.do("set what a pair needs; all but max_slot_wal_keep_size takes effect at the server's next restart",
-		strings.Join(said, ", ")+" in "+m.needsFile(), func() error { return m.writeNeeds(ctx, set) })
-}
-
-func (m *mending) judgeHints(ctx context.Context) func(string) (engine.Grade, string) {
-	c, err := m.readControl(ctx, m.cfg.DataDir)
-	return func(v string) (engine.Grade, string) {
-		return grade(v == "on" || err == nil && c.rewindable, engine.Weak), ""
-	}
-}
-
-// needsName is the file in which --fix sets what takes a restart. It is the administrator's to keep or delete.
-const needsName = "witness-agent.conf"
-
-// needsFile lies in the directory that the configuration includes, or beside it.
-func (m *mending) needsFile() string {
-	if dir := m.includeDir(); dir != "" {
-		return filepath.Join(dir, needsName)
-	}
-	return filepath.Join(filepath.Dir(m.adminFile()), needsName)
-}
-
-func (m *mending) writeNeeds(ctx context.Context, set []setting) error {
-	name := m.needsFile()
-	have, err := os.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		have, err = []byte("# Written by witness-agent doctor --fix: what the pair needs. Yours to change.\n"), nil
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	root, err := os.OpenRoot(filepath.Dir(name))
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	files := &store{root: root, user: m.user}
-	defer files.close()
-	if err := files.write(needsName, append(have, lines(set)...), 0o644, true); err != nil {
-		return err
-	}
-	if m.includeDir() == "" {
-		text, err := os.ReadFile(m.adminFile())
-		if err != nil {
-			return fmt.Errorf("read the configuration: %w", err)
-		}
-		// In front of the agent's other line, if that is there, which must be the last.
-		line := "include_if_exists " + quote(name) + " # witness-agent doctor --fix\n"
-		if !strings.Contains(string(text), line) {
-			rest := includeLine(m.restName())
-			before, after, found := strings.Cut(string(text), rest)
-			changed := strings.TrimRight(string(text), "\n") + "\n" + line
-			if found {
-				changed = before + line + rest + after
-			}
-			if err := m.rewrite(m.adminFile(), changed); err != nil {
-				return err
-			}
-		}
-	}
-	_, err = m.ask(ctx, "select pg_reload_conf()")
-	return err
-}
-
-// restName is how the administrator's configuration names the rest file.
-func (m *mending) restName() string {
-	if m.cfg.ConfigFile == "" {
-		return restFile
-	}
-	return m.path(restFile)
-}
-
-// hbaMark ends every line that --fix adds to pg_hba.conf.
-const hbaMark = "# witness-agent doctor --fix"
-
-// mendHBA adds lines for whom pg_hba.conf does not let in yet. They stand at its end, where they change nothing
-// for anybody else; a line before them that refuses still does.
-func (m *mending) mendHBA(ctx context.Context, partner string) {
-	var add []string
-	rules, wrong, err := m.hbaRules(ctx)
-	if err != nil || wrong != "" {
-		m.done = append(m.done, engine.Mended{What: "read pg_hba.conf", Err: errors.Join(err, errors.New(wrong))})
-		return
-	}
-	if _, err := m.identifySelf(ctx, m.run); err != nil {
-		add = append(add, "local replication "+quoteName(m.cfg.Superuser)+" peer")
-	}
-	if partner != "" {
-		addresses, err := m.wantsHBA(ctx, partner)
-		if err != nil {
-			m.done = append(m.done, engine.Mended{What: "find the partner's address", Err: err})
-		}
-		for _, ip := range addresses {
-			bits := "/128"
-			if ip.To4() != nil {
-				bits = "/32"
-			}
-			for _, database := range []string{"replication", m.cfg.Database} {
-				if admitted, unsure := admits(rules, database, m.cfg.ReplicationUser, ip); admitted || unsure {
-					continue
-				}
-				name := database
-				if database != "replication" {
-					name = quoteName(database)
-				}
-				add = append(add, m.hbaType()+" "+name+" "+quoteName(m.cfg.ReplicationUser)+" "+ip.String()+bits+" "+m.hbaMethod())
-			}
-		}
-	}
-	if len(add) == 0 {
-		return
-	}
-	file, err := m.setting(ctx, "hba_file")
-	if err != nil {
-		m.done = append(m.done, engine.Mended{What: "find pg_hba.conf", Err: err})
-		return
-	}
-	m.do("let the replication role in from both hosts", strings.Join(add, "; ")+" at the end of "+file+
-		", whose former content is kept in "+file+hbaKept+"; then a reload", func() error { return m.addHBA(ctx, file, add) })
-}
-
-// hbaKept ends the name of the copy of a pg_hba.conf before its first change.
-const hbaKept = ".before-witness-agent"
-
-// hbaType and hbaMethod go by how the partner connects.
-func (m *mending) hbaType() string {
-	if mode := m.cfg.ReplicationTLS["sslmode"]; mode == "require" || strings.HasPrefix(mode, "verify-") {
-		return "hostssl"
-	}
-	return "host"
-}
-
-func (m *mending) hbaMethod() string {
-	if m.cfg.ReplicationPassfile == "" && m.cfg.ReplicationTLS["sslcert"] != "" {
-		return "cert"
-	}
-	return "scram-sha-256"
-}
-
-func (m *mending) addHBA(ctx context.Context, file string, add []string) error {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", file, err)
-	}
-	info, err := os.Stat(file)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", file, err)
-	}
-	if !exists(file + hbaKept) {
-		root, err := os.OpenRoot(filepath.Dir(file))
-		if err != nil {
-			return fmt.Errorf("keep a copy of %s: %w", file, err)
-		}
-		files := &store{root: root, user: ownerOf(info, m.user)}
-		err = files.write(filepath.Base(file)+hbaKept, text, info.Mode().Perm(), true)
-		files.close()
-		if err != nil {
-			return err
-		}
-	}
-	var changed strings.Builder
-	changed.WriteString(strings.TrimRight(string(text), "\n") + "\n")
-	for _, line := range add {
-		changed.WriteString(line + " " + hbaMark + "\n")
-	}
-	if err := m.rewrite(file, changed.String()); err != nil {
-		return err
-	}
-	_, err = m.ask(ctx, "select pg_reload_conf()")
-	return err
 }
 
 // quoteName writes a name as SQL and pg_hba.conf take it, where it is not mistaken for a keyword.

@@ -179,9 +179,11 @@ func (x *examiner) checkServer(ctx context.Context, partner string) {
 	default:
 		x.good("connection", "%s gets in over the socket", x.cfg.Superuser)
 	}
-	if _, err := x.identifySelf(ctx, x.run); err != nil {
-		x.bad("local replication", "pg_hba.conf: local replication "+x.cfg.Superuser+" peer (--fix does)", "%s",
-			firstLine(err))
+	if _, err := x.identifySelf(ctx, x.run); hasCode(err, codeNotLetIn) {
+		x.bad("local replication", "pg_hba.conf: local replication "+x.cfg.Superuser+" peer, in front of what refuses "+
+			"(--fix adds it at the end)", "%s", firstLine(err))
+	} else if err != nil {
+		x.bad("local replication", "see the message", "%s", firstLine(err))
 	} else {
 		x.good("local replication", "%s gets in over the socket", x.cfg.Superuser)
 	}

@@ -210,6 +210,67 @@ func TestDoctorFix(t *testing.T) {
 	onlyGood(t, b.examine(a.cfg.Listen))
 }
 
+// TestDoctorTwice: --fix does nothing again that it did before, and says of what it did that has no effect.
+func TestDoctorTwice(t *testing.T) {
+	a, b := newHosts(t)
+	check(t, appendText(a.path("postgresql.conf"), "max_wal_senders = 1\nmax_slot_wal_keep_size = -1\n"))
+	hba, err := os.ReadFile(a.path("pg_hba.conf"))
+	check(t, err)
+	refuses := append([]byte("local replication all reject\n"), hba...)
+	check(t, os.WriteFile(a.path("pg_hba.conf"), refuses, 0o600))
+	a.startedByHand()
+	outcomes := func() map[bool][]string {
+		said := map[bool][]string{}
+		for _, m := range a.mend(b.cfg.Listen, false) {
+			t.Logf("%s: %s: %v", m.What, m.How, m.Err)
+			said[m.Err == nil] = append(said[m.Err == nil], m.What)
+			if m.Err != nil && !strings.Contains(m.Err.Error(), "an earlier line of "+a.path("pg_hba.conf")) {
+				t.Errorf("%s: %v", m.What, m.Err)
+			}
+		}
+		return said
+	}
+	var before map[string]string
+	for i := range 3 {
+		said := outcomes()
+		if len(said[false]) != 1 || i > 0 && len(said[true]) != 0 {
+			t.Errorf("run %d did %q, and failed at %q", i+1, said[true], said[false])
+		}
+		after := files(t, a.cfg.DataDir)
+		if i > 0 {
+			for _, name := range []string{"pg_hba.conf", needsName, "postgresql.conf"} {
+				if before[name] != after[name] {
+					t.Errorf("%s was %q, and is %q", name, before[name], after[name])
+				}
+			}
+		}
+		before = after
+	}
+	// What is in the file and not good is changed where it stands, and what has the last word elsewhere is told of.
+	check(t, appendText(a.path(needsName), "max_wal_senders = 1 # mine\nwork_mem = '8MB'\n"))
+	check(t, os.WriteFile(a.path("pg_hba.conf"), hba, 0o600))
+	a.client().must("select pg_reload_conf()")
+	eventually(t, "mended", func() error {
+		for _, m := range a.mend("", false) {
+			if m.Err != nil {
+				return m.Err
+			}
+		}
+		return nil
+	})
+	text, err := os.ReadFile(a.path(needsName))
+	check(t, err)
+	if strings.Count(string(text), "max_wal_senders") != 1 || !strings.Contains(string(text), "work_mem = '8MB'") {
+		t.Errorf("%s", text)
+	}
+	check(t, appendText(a.path("postgresql.conf"), "max_wal_senders = 2\n"))
+	for _, m := range a.mend("", false) {
+		if m.Err == nil || !strings.Contains(m.Err.Error(), "max_wal_senders has no effect") {
+			t.Errorf("overridden: %+v", m)
+		}
+	}
+}
+
 // TestDoctorFiles: what is wrong without a server.
 func TestDoctorFiles(t *testing.T) {
 	a, _ := newHosts(t)

@@ -18,7 +18,12 @@ type transaction struct {
 	Time    string `json:"time,omitempty"` // of its end, by the clock of the host that ran it
 	Records int    `json:"records"`
 	Bytes   int    `json:"bytes"`
+
+	probes int // of the records, those of the engine's own commits
 }
+
+// isProbe says whether a transaction is the engine's own: it has changed nothing, and nobody misses it.
+func (t *transaction) isProbe() bool { return t.probes > 0 && t.Records <= t.probes+1 }
 
 // Outcomes of a transaction.
 const (
@@ -79,8 +84,11 @@ func (d *dump) line(text string) {
 	if total, err := strconv.Atoi(number64(after(after(rest, "(rec/tot):"), "/"))); err == nil {
 		t.Bytes += total
 	}
-	if manager == "Transaction" {
+	switch {
+	case manager == "Transaction":
 		d.end(t, desc)
+	case manager == "LogicalMessage" && strings.Contains(desc, `prefix "`+agentName+`"`):
+		t.probes++
 	}
 }
 
@@ -131,6 +139,7 @@ func (d *dump) end(t *transaction, desc string) {
 // fill puts what was gathered into a summary.
 func (d *dump) fill(s *summary) {
 	s.Records = d.records
+	maps.DeleteFunc(d.transactions, func(_ uint64, t *transaction) bool { return t.isProbe() })
 	for _, xid := range slices.Sorted(maps.Keys(d.transactions)) {
 		t := d.transactions[xid]
 		switch t.Outcome {

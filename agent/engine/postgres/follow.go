@@ -128,14 +128,17 @@ func (f *following) follow(ctx context.Context) error {
 	}
 }
 
-// already is the running server if it follows this very peer, so that nothing need be done.
+// already is the running server if it follows this very peer, so that nothing need be done. A receiver says that it
+// streams from its first moment on, also if the primary is about to refuse it, again and again. Only what it has
+// received since tells: until then PostgreSQL shows its own start as the time of both ends of the last message.
 func (f *following) already(ctx context.Context) (*run, error) {
 	r, err := f.server()
 	if err != nil || r == nil || !r.managed {
 		return nil, err
 	}
 	const sql = `select current_setting('primary_conninfo'), current_setting('primary_slot_name'),
-		exists (select from pg_stat_wal_receiver where status = 'streaming')
+		exists (select from pg_stat_wal_receiver
+			where status = 'streaming' and last_msg_send_time <> last_msg_receipt_time)
 		from (select pg_is_in_recovery() as recovering) r where recovering`
 	rows, err := f.acting.query(ctx, r, sql)
 	if errors.Is(err, errNotReady) {
@@ -173,6 +176,9 @@ func (f *following) finish(ctx context.Context) error {
 func (f *following) rejoin(ctx context.Context, up *upstream) error {
 	r, err := f.asCopy(ctx)
 	if err != nil {
+		return err
+	}
+	if err := f.ownReplay(ctx, r); err != nil {
 		return err
 	}
 	own, segmentSize, err := f.ownLog(ctx, r)
@@ -235,6 +241,25 @@ func (f *following) asCopy(ctx context.Context) (*run, error) {
 	return f.running(ctx)
 }
 
+// replayPatience bounds the wait for the end of the own log: a replay that was paused by hand never comes there.
+const replayPatience = time.Minute
+
+// ownReplay waits until the copy has replayed what is on its own disk. It lets readers in before that, and its end is
+// then too early a place: a log that has parted later would look as if it could simply go on.
+func (f *following) ownReplay(ctx context.Context, r *run) error {
+	for end := now().Add(replayPatience); now().Before(end); {
+		rows, err := f.acting.query(ctx, r, replayedSQL)
+		if err != nil || rows[0].true(0) {
+			return err
+		}
+		f.tell(engine.Progress{Step: "attach", Detail: "replays its own log"})
+		if err := pause(ctx); err != nil {
+			return fmt.Errorf("wait for the end of the own log: %w", err)
+		}
+	}
+	return nil
+}
+
 // ownLog is the lineage of the instance's own log.
 func (f *following) ownLog(ctx context.Context, r *run) (lineage, uint64, error) {
 	id, err := f.identifySelf(ctx, r)
@@ -289,15 +314,16 @@ func (f *following) stream(ctx context.Context, r *run) error {
 		return err
 	}
 	defer files.close()
-	anew := files.has(incompleteFile)
+	if files.has(incompleteFile) {
+		// A clone or a rewind has rightly taken the copy back. Forgotten first: an agent that ends in between
+		// would find a copy that looks as if it had always been complete, and older than it once was.
+		f.forgetReached()
+	}
 	if err := files.remove(incompleteFile); err != nil {
 		return err
 	}
 	if err := f.awaitChanges(ctx, r); err != nil {
 		return err
-	}
-	if anew {
-		f.forgetReached() // A clone or a rewind has rightly taken the copy back.
 	}
 	return f.dropOwnSlots(ctx, r)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,6 +67,92 @@ func (e *Engine) fillGate(files *store) error {
 		}
 	}
 	return e.assureOpts(files)
+}
+
+// gateParts is what of the restart gate is in place.
+type gateParts struct {
+	signal, include, rest, dir bool
+	opts                       []byte // postmaster.opts; nil if there is none
+}
+
+// tryGate does what puts the gate in place for run r, which somebody else started. If that fails, what was not
+// there before is taken away again, and the server goes on as it was, also after a reload or a restart.
+func (e *Engine) tryGate(ctx context.Context, r *run, put func() error) error {
+	files, err := openStore(e.cfg.DataDir, e.user)
+	if err != nil {
+		return err
+	}
+	defer files.close()
+	before, err := e.gateNow(files)
+	if err != nil {
+		return err
+	}
+	if err = put(); err == nil {
+		return nil
+	}
+	if undone := e.undoGate(files, r, before); undone != nil {
+		e.log.ErrorContext(ctx, "restart gate not taken away again; the running server may hold commits for nobody at "+
+			"its next reload, and come up as a copy at its next start", slog.Any("error", undone))
+	}
+	return err
+}
+
+func (e *Engine) gateNow(files *store) (gateParts, error) {
+	text, err := os.ReadFile(e.adminFile())
+	if err != nil {
+		return gateParts{}, fmt.Errorf("read the configuration; if it is elsewhere, set config_file: %w", err)
+	}
+	opts, err := files.root.ReadFile("postmaster.opts")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return gateParts{}, fmt.Errorf("read postmaster.opts: %w", err)
+	}
+	return gateParts{
+		signal:  files.has(standbySignal),
+		include: hasLine(text, includeLine(restFile)) || hasLine(text, includeLine(e.path(restFile))) || e.hasIncludeFile(),
+		rest:    files.has(restFile),
+		dir:     files.has(agentDir),
+		opts:    opts,
+	}, nil
+}
+
+// undoGate takes away what was not there before. Not of a server that has ended or is fenced: then the gate is
+// what makes its next start safe, and a Fence that comes meanwhile puts it back as soon as it is let.
+func (e *Engine) undoGate(files *store, r *run, before gateParts) error {
+	e.gating.Lock()
+	defer e.gating.Unlock()
+	if r.asked.Load() || !r.alive() || !serves(r.pid, e.cfg.DataDir) {
+		return nil
+	}
+	r.adopted.Store(false)
+	e.mu.Lock()
+	e.checked = checkedConfig{} // It was about the gate.
+	e.mu.Unlock()
+	// As in LetGo, the line goes before the file that it names.
+	if !before.include {
+		if err := e.removeInclude(e.adminFile(), ""); err != nil {
+			return err
+		}
+		if _, err := e.removeIncludeFile(); err != nil {
+			return err
+		}
+	}
+	var err error
+	if before.rest || before.include { // A server does not start without a file that its configuration names.
+		err = files.ensure(restFile, []byte(restText()))
+	} else {
+		err = files.remove(restFile)
+	}
+	err = errors.Join(err, files.remove(adoptedFile))
+	if !before.dir {
+		_ = files.root.Remove(agentDir) // Unless there is more in it.
+	}
+	if !before.signal {
+		err = errors.Join(err, files.remove(standbySignal))
+	}
+	if before.opts != nil {
+		err = errors.Join(err, files.ensure("postmaster.opts", before.opts))
+	}
+	return err
 }
 
 // assureInclude puts the agent's line into the administrator's configuration unless it is there.

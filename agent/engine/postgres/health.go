@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/witnessd/witnessd/agent/engine"
 )
 
@@ -85,8 +87,9 @@ type checkedHealth struct {
 }
 
 // checkHealth tells what the tries have found, and goes on with them. It is called from one look at a time; flushed is
-// where a primary's log ends on disk, 0 for a copy.
-func (e *Engine) checkHealth(ctx context.Context, r *run, flushed lsn) checkedHealth {
+// where a primary's log ends on disk, 0 for a copy; alone says that a commit of the engine's own would be the end of
+// a log that nobody else has.
+func (e *Engine) checkHealth(ctx context.Context, r *run, flushed lsn, alone bool) checkedHealth {
 	h := &e.health
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -102,7 +105,7 @@ func (e *Engine) checkHealth(ctx context.Context, r *run, flushed lsn) checkedHe
 		h.flushed, h.flushedAt, h.write.waited, h.write.failed = flushed, at, 0, ""
 	}
 	primary := flushed != 0
-	h.write.wait(passed, primary && at.Sub(h.flushedAt) >= writeEvery && at.Sub(h.write.ended) >= writeEvery,
+	h.write.wait(passed, primary && !alone && at.Sub(h.flushedAt) >= writeEvery && at.Sub(h.write.ended) >= writeEvery,
 		func() bool { return e.try(ctx, r, &h.write, e.writeSomething) })
 	h.knock.wait(passed, at.Sub(h.knock.ended) >= knockEvery,
 		func() bool { return e.try(ctx, r, &h.knock, e.knock) })
@@ -116,7 +119,10 @@ func (e *Engine) lookAtHealth(ctx context.Context, r *run, state *engine.State) 
 	if state.Role == engine.RolePrimary {
 		flushed = lsn(state.Position.Offset)
 	}
-	found := e.checkHealth(ctx, r, flushed)
+	// While commits wait for a mirror that is not there, this host may be about to lose its right. What it wrote then
+	// would part its log from the next primary's, and make a rewind of what could attach.
+	alone := state.Commits == engine.CommitsHeld && !state.Mirror.Attached
+	found := e.checkHealth(ctx, r, flushed, alone)
 	state.Stalled = found.stalled
 	both := slices.DeleteFunc([]string{found.warning, e.warnings(ctx, r)}, func(s string) bool { return s == "" })
 	state.Warning = strings.Join(both, "; ")
@@ -132,6 +138,8 @@ func (h *health) warning() string {
 	}
 	if d := h.knock.stall(); d > 0 {
 		said = append(said, fmt.Sprintf("the server has answered no new client for %v", d.Round(time.Second)))
+	} else if h.knock.failed != "" {
+		said = append(said, "a new client gets no answer: "+h.knock.failed)
 	}
 	return strings.Join(said, "; ")
 }
@@ -170,7 +178,7 @@ func (e *Engine) knock(ctx context.Context, r *run) error {
 		return err
 	}
 	socket := filepath.Join(file.socketDir, ".s.PGSQL."+strconv.Itoa(int(file.port)))
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+	conn, err := dialUnix(ctx, socket)
 	if err != nil {
 		return fmt.Errorf("connect to the server: %w", err)
 	}
@@ -185,4 +193,18 @@ func (e *Engine) knock(ctx context.Context, r *run) error {
 		return fmt.Errorf("greet the server: %w", err)
 	}
 	return nil
+}
+
+// dialUnix connects to a socket, however long that takes. Where so many wait already that no more may, the kernel
+// refuses at once instead of letting the caller wait, which is the very thing that a knock is to find out.
+func dialUnix(ctx context.Context, name string) (net.Conn, error) {
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", name)
+		if !errors.Is(err, unix.EAGAIN) {
+			return conn, err
+		}
+		if err := pause(ctx); err != nil {
+			return nil, err
+		}
+	}
 }

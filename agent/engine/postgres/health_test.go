@@ -5,6 +5,10 @@ package postgres
 import (
 	"context"
 	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -95,6 +99,66 @@ func TestDeafPostmaster(t *testing.T) {
 	mend()
 	if got = a.watched(ample, func(st engine.State) bool { return st.Stalled == 0 }); got.Stalled != 0 {
 		t.Fatalf("it hears again: stalled %v, %q", got.Stalled, got.Warning)
+	}
+}
+
+// TestFullBacklog: where no more clients may even wait, the kernel refuses at once. That is a server which answers
+// none, and not a knock that has ended.
+func TestFullBacklog(t *testing.T) {
+	dir := t.TempDir()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	check(t, err)
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	name := filepath.Join(dir, ".s.PGSQL.5")
+	check(t, unix.Bind(fd, &unix.SockaddrUnix{Name: name}))
+	check(t, unix.Listen(fd, 1))
+	for {
+		conn, err := net.Dial("unix", name)
+		if errors.Is(err, unix.EAGAIN) {
+			break
+		}
+		check(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+	}
+	check(t, os.WriteFile(filepath.Join(dir, "postmaster.pid"), []byte("77\nx\n0\n5\n"+dir+"\n*\n"), 0o600))
+	e := &Engine{}
+	e.cfg.DataDir = dir
+	knock := func(limit time.Duration) error { return e.knock(within(t, limit), &run{process: process{pid: 77}}) }
+	if err := knock(200 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a full backlog: %v", err)
+	}
+	go func() { // The server hears again.
+		for {
+			client, _, err := unix.Accept(fd)
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = unix.Read(client, make([]byte, 8))
+				_, _ = unix.Write(client, []byte("N"))
+				_ = unix.Close(client)
+			}()
+		}
+	}()
+	check(t, knock(ample))
+}
+
+// TestKnockRefused: a server that nobody can reach is told of.
+func TestKnockRefused(t *testing.T) {
+	a, _ := newPair(t)
+	a.watched(time.Second, func(engine.State) bool { return false })
+	file, err := readPidFile(a.Engine.cfg.DataDir)
+	check(t, err)
+	socket := filepath.Join(file.socketDir, ".s.PGSQL."+strconv.Itoa(int(file.port)))
+	check(t, os.Rename(socket, socket+".away"))
+	got := a.watched(ample, func(st engine.State) bool { return st.Warning != "" })
+	if !strings.Contains(got.Warning, "a new client gets no answer") {
+		t.Errorf("without its socket: %q", got.Warning)
+	}
+	check(t, os.Rename(socket+".away", socket))
+	got = a.watched(ample, func(st engine.State) bool { return st.Warning == "" })
+	if got.Warning != "" {
+		t.Errorf("with it again: %q", got.Warning)
 	}
 }
 

@@ -104,6 +104,102 @@ func TestTablespaces(t *testing.T) {
 	a.hasRows("3")
 }
 
+// TestSettleCut: a clone that is left unfinished after its tablespaces have got their last names takes them along when
+// it is deleted, and nothing of anybody else's.
+func TestSettleCut(t *testing.T) {
+	_, h := newHosts(t)
+	dir, place := h.cfg.DataDir+cloningSuffix, filepath.Join(filepath.Dir(h.cfg.DataDir), "fast")
+	clone := func() *following {
+		check(t, os.RemoveAll(dir))
+		check(t, os.MkdirAll(filepath.Join(dir, "pg_tblspc"), 0o700))
+		space := tablespace{oid: "1", source: place, base: place}
+		check(t, os.MkdirAll(filepath.Join(space.work(), "PG_15"), 0o700))
+		check(t, os.Symlink(space.work(), filepath.Join(dir, "pg_tblspc", "1")))
+		f := &following{Engine: h.Engine}
+		check(t, f.settle(dir, []tablespace{space}))
+		return f
+	}
+	for _, left := range []string{cloningSuffix, clonedSuffix} {
+		f := clone()
+		if !exists(filepath.Join(place, "PG_15")) {
+			t.Fatal("the tablespace has not its path by right")
+		}
+		if left == clonedSuffix {
+			check(t, os.Rename(dir, h.cfg.DataDir+left))
+		}
+		check(t, f.removeClone(h.cfg.DataDir+left))
+		if exists(place) || exists(h.cfg.DataDir+left) {
+			t.Errorf("left behind by a clone that ended as %s", left)
+		}
+	}
+	f := clone()
+	check(t, os.RemoveAll(place)) // Deleted by hand, and somebody else's now.
+	check(t, os.MkdirAll(filepath.Join(place, "PG_15"), 0o700))
+	check(t, f.mark(place, h.cfg.DataDir+" another time\n"))
+	check(t, f.removeClone(dir))
+	if !exists(filepath.Join(place, "PG_15")) {
+		t.Error("somebody else's tablespace was deleted")
+	}
+}
+
+// TestCloneOntoMount: a data directory that is a mount point is refused before anything is copied.
+func TestCloneOntoMount(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounts a disk")
+	}
+	a, b := newHosts(t)
+	a.serve(b)
+	check(t, unix.Mount("small", b.cfg.DataDir, "tmpfs", 0, "size=1m,mode=0700"))
+	t.Cleanup(func() { check(t, unix.Unmount(b.cfg.DataDir, 0)) })
+	steps := 0
+	err := b.Follow(within(t, ample), a.peer(), func(engine.Progress) { steps++ })
+	if err == nil || !strings.Contains(err.Error(), "is a mount point") || steps != 0 {
+		t.Errorf("after %d steps: %v", steps, err)
+	}
+	for _, suffix := range []string{cloningSuffix, clonedSuffix} {
+		if exists(b.cfg.DataDir + suffix) {
+			t.Errorf("%s is left", suffix)
+		}
+	}
+}
+
+// TestFollowsInName: a receiver that the primary refuses says for a moment, again and again, that it streams. That is
+// not taken for following.
+func TestFollowsInName(t *testing.T) {
+	a, b := newHosts(t, func(c *Config) {
+		c.Settings = map[string]string{"wal_retrieve_retry_interval": "1ms"}
+	})
+	a.serve(b)
+	b.follows(a)
+	f := &following{Engine: b.Engine, peer: a.peer(), receiver: b.named(a.peer())}
+	var err error
+	f.conninfo, err = b.receiverConninfo(t.Context(), a.peer().Address, f.receiver)
+	check(t, err)
+	// A primary's own commit, as its agent makes it every second.
+	a.client().must("select pg_switch_wal(); create table t (n int)")
+	eventually(t, "follows", func() error {
+		if r, err := f.already(t.Context()); r == nil {
+			return errors.Join(errors.New("not yet"), err)
+		}
+		return nil
+	})
+	c := a.client()
+	c.must("select pg_terminate_backend(active_pid) from pg_replication_slots")
+	eventually(t, "the slot is gone", func() error {
+		return c.exec("select pg_drop_replication_slot('"+f.receiver+"')", time.Second)
+	})
+	streams, mirror := 0, b.client()
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
+		if r, err := f.already(t.Context()); r != nil {
+			t.Fatalf("it follows a primary that refuses it: %v", err)
+		}
+		if mirror.one("select count(*) from pg_stat_wal_receiver where status = 'streaming'") == "1" {
+			streams++
+		}
+	}
+	t.Logf("it was seen to stream %d times", streams)
+}
+
 // TestNoRoom: a clone that the disk cannot hold is refused in figures, before anything is touched; what a clone
 // would delete in the end makes room if that helps.
 func TestNoRoom(t *testing.T) {
@@ -261,7 +357,7 @@ pg_waldump: error: error in WAL record at 0/1: invalid record length`) {
 	if s.Records != 9 || s.Committed != 2 || s.Unfinished != 2 || len(s.Transactions) != 5 || len(s.Relations) != 2 {
 		t.Errorf("%+v", s)
 	}
-	if first := s.Transactions[0]; first != (transaction{735, outcomeCommitted, "2026-11-23 22:12:01.123456 UTC", 3, 252}) {
+	if first := s.Transactions[0]; first != (transaction{735, outcomeCommitted, "2026-11-23 22:12:01.123456 UTC", 3, 252, 0}) {
 		t.Errorf("with its part: %+v", first)
 	}
 }

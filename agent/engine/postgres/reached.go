@@ -367,9 +367,6 @@ const replayPoll = 20 * time.Millisecond
 const replayedSQL = `select exists (select from pg_stat_activity where backend_type = 'startup'
 	and wait_event in ('RecoveryWalStream', 'RecoveryRetrieveRetryInterval'))`
 
-// codeNotLetIn is invalid_authorization_specification: pg_hba.conf lets no replication command in over the socket.
-const codeNotLetIn = "28000"
-
 func (e *Engine) reachedNow(ctx context.Context, r *run) (why string, replayed bool, err error) {
 	m := &e.remembered
 	receiver := e.receiverKnown()
@@ -386,7 +383,9 @@ func (e *Engine) reachedNow(ctx context.Context, r *run) (why string, replayed b
 		return "", false, err
 	}
 	id, err := e.identifySelf(ctx, r)
-	if hasCode(err, codeNotLetIn) {
+	if codeOf(err) != "" {
+		// The server is there and does not let the question in: by pg_hba.conf, without a password, or because every
+		// place for replication is taken. What cannot be known must not keep the last copy from serving.
 		e.log.WarnContext(ctx, "not compared with what the mirror once had", slog.Any("error", err))
 		return "", false, nil
 	}

@@ -6,12 +6,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/witnessd/witnessd/agent/engine"
 )
@@ -411,16 +414,67 @@ func TestReachedLevel(t *testing.T) {
 // TestReachedNotAsked: a server that lets no replication command in over its socket cannot tell its timeline. That
 // is no reason to keep its mirror from a promotion.
 func TestReachedNotAsked(t *testing.T) {
+	for name, way := range map[string]struct {
+		hba  string
+		full bool
+	}{
+		"not let in":              {hba: "local replication all reject\n"},
+		"asked for a password":    {hba: "local replication all scram-sha-256\n"},
+		"every place is taken up": {full: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := newPair(t)
+			a.client().must("insert into t values (1)")
+			b.onFile(a.see().Position.Offset)
+			check(t, b.Stop(within(t, ample)))
+			hba, err := os.ReadFile(b.path("pg_hba.conf"))
+			check(t, err)
+			check(t, os.WriteFile(b.path("pg_hba.conf"), append([]byte(way.hba), hba...), 0o600))
+			b.reopen()
+			a.crash()
+			check(t, b.Standby(within(t, ample)))
+			if way.full {
+				b.fillSenders()
+			}
+			b.until("promotable", func(s engine.State) bool { return s.Promotable })
+			b.Engine.remembered.fine = "" // As if nobody had looked in between.
+			b.serve(a)
+		})
+	}
+}
+
+// fillSenders takes every place that the host's server has for replication.
+func (h *host) fillSenders() {
+	h.t.Helper()
+	address, port, err := net.SplitHostPort(h.cfg.Listen)
+	check(h.t, err)
+	for {
+		conn, err := pgconn.Connect(within(h.t, ample), dsn(map[string]string{
+			"host": address, "port": port, "user": h.cfg.Superuser, "sslmode": "disable", "replication": "true",
+		}))
+		if hasCode(err, codeTooMany) {
+			return
+		}
+		check(h.t, err)
+		h.t.Cleanup(func() { _ = conn.Conn().Close() })
+	}
+}
+
+// TestReachedForgottenFirst: an agent that ends while it waits for the first change has already forgotten what the
+// copy had before it was made anew.
+func TestReachedForgottenFirst(t *testing.T) {
 	a, b := newPair(t)
-	a.client().must("insert into t values (1)")
-	b.onFile(a.see().Position.Offset)
-	check(t, b.Stop(within(t, ample)))
-	hba, err := os.ReadFile(b.path("pg_hba.conf"))
-	check(t, err)
-	check(t, os.WriteFile(b.path("pg_hba.conf"), append([]byte("local replication all reject\n"), hba...), 0o600))
+	b.lie(a.see().SystemID)
+	check(t, os.WriteFile(b.path(incompleteFile), nil, 0o600))
+	f := &following{Engine: b.Engine, peer: a.peer(), end: point{timeline: 99}}
+	if err := f.stream(within(t, 300*time.Millisecond), mustRun(t, b)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("changes of a timeline that does not exist: %v", err)
+	}
+	if exists(b.path(incompleteFile)) {
+		t.Error("the copy is still taken for incomplete")
+	}
 	b.reopen()
-	a.crash()
-	check(t, b.Standby(within(t, ample)))
-	b.until("promotable", func(s engine.State) bool { return s.Promotable })
-	b.serve(a)
+	if got := b.see(); !got.Promotable {
+		t.Errorf("the next agent: %+v", got)
+	}
 }

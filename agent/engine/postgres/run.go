@@ -159,40 +159,47 @@ func (e *Engine) register(r *run) {
 // server is the running server, or nil. One that the engine did not know of, started by an earlier agent or
 // by somebody else, is watched from now on.
 func (e *Engine) server() (*run, error) {
+	r, found, err := e.find()
+	if found && !r.adopted.Load() && exists(e.path(adoptedFile)) {
+		e.forgetAdopted()
+	}
+	return r, err
+}
+
+// find is server without a look at what an ended run has left behind; found is true if the engine did not know
+// of the run.
+func (e *Engine) find() (r *run, found bool, err error) {
 	e.adopting.Lock()
 	defer e.adopting.Unlock()
 	e.mu.Lock()
-	r := e.current
+	r = e.current
 	e.mu.Unlock()
 	// The kernel's notice of an end may be a moment behind what /proc shows.
 	if r != nil && r.alive() && serves(r.pid, e.cfg.DataDir) {
-		return r, nil
+		return r, false, nil
 	}
 	file, err := readPidFile(e.cfg.DataDir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, false, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if !serves(file.pid, e.cfg.DataDir) {
-		return nil, nil // A file that a killed server left behind.
+		return nil, false, nil // A file that a killed server left behind.
 	}
 	adopted, err := newRun(file.pid, e.readsRunFile(file.pid), nil)
 	if err != nil && !errors.Is(err, unix.ESRCH) {
-		return nil, err
+		return nil, false, err
 	}
 	if err != nil || !serves(file.pid, e.cfg.DataDir) {
-		return nil, nil // It ended meanwhile.
+		return nil, false, nil // It ended meanwhile.
 	}
 	adopted.adopted.Store(e.wasAdopted(adopted))
 	e.log.Info("running server found", slog.String("run", adopted.id),
 		slog.Bool("started_by_agent", adopted.managed), slog.Bool("adopted", adopted.adopted.Load()))
 	e.register(adopted)
-	if !adopted.adopted.Load() && exists(e.path(adoptedFile)) {
-		e.forgetAdopted()
-	}
-	return adopted, nil
+	return adopted, true, nil
 }
 
 // readsRunFile tells from a server's command line whether an agent started it.

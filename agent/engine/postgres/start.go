@@ -172,7 +172,7 @@ func (e *Engine) running(ctx context.Context) (*run, error) {
 		return nil, err
 	}
 	if r != nil && !r.governed() {
-		if err := e.restartable(ctx); err != nil {
+		if err := e.restartable(ctx, r); err != nil {
 			return nil, fmt.Errorf("the running server was not started by the agent and could not be started by it; "+
 				"it is left as it is: %w", err)
 		}
@@ -226,7 +226,9 @@ func (e *Engine) apply(ctx context.Context, r *run, s runSettings) error {
 	var err error
 	if r.adopted.Load() {
 		file, wanted = adoptedFile, wanted[:1]
-		err = e.writeAdopted(ctx, r, s.commits)
+		if err = e.keepSettings(ctx, r); err == nil {
+			err = e.writeAdopted(r, s.commits)
+		}
 	} else {
 		err = e.writeRunFile(s)
 	}

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -145,10 +147,22 @@ func mountPoint(name string) (bool, error) {
 	return own.Dev != above.Dev, nil
 }
 
+// cloneMark is a file in a clone and in each of its tablespaces, with the same words in all, until the clone is in
+// its place. By it a clone that was left unfinished knows a tablespace at its path by right for its own, where
+// somebody else's may lie as well.
+const cloneMark = ".witness-clone"
+
 // settle gives the tablespaces of a whole clone their last names. The link changes first: whoever finds the
 // clone unfinished then still knows what belongs to it.
 func (f *following) settle(dir string, spaces []tablespace) error {
+	mark := f.cfg.DataDir + " " + stamp() + "\n"
+	if err := f.mark(dir, mark); err != nil {
+		return err
+	}
 	for _, t := range spaces {
+		if err := f.mark(t.work(), mark); err != nil {
+			return err
+		}
 		final := t.base
 		if empty, err := emptyDir(final); err != nil || !empty {
 			for final = t.base + copiedSuffix + stamp(); exists(final); final += "x" {
@@ -163,6 +177,36 @@ func (f *following) settle(dir string, spaces []tablespace) error {
 		}
 	}
 	return nil
+}
+
+func (e *Engine) mark(dir, text string) error {
+	files, err := openStore(dir, e.user)
+	if err != nil {
+		return err
+	}
+	defer files.close()
+	return files.write(cloneMark, []byte(text), 0o600, true)
+}
+
+// unmark takes the marks away once the clone is in its place: it is unfinished no more. One that stays, as after a
+// crash, does no harm.
+func (f *following) unmark(ctx context.Context) {
+	links, err := ownTablespaces(f.cfg.DataDir)
+	for _, dir := range append(slices.Collect(maps.Values(links)), f.cfg.DataDir) {
+		err = errors.Join(err, os.Remove(filepath.Join(dir, cloneMark)))
+	}
+	if err != nil {
+		f.log.WarnContext(ctx, "mark of the clone not removed", slog.Any("error", err))
+	}
+}
+
+// marked is what a directory's mark says; "" if it has none that this host has made.
+func (e *Engine) marked(dir string) string {
+	text, err := os.ReadFile(filepath.Join(dir, cloneMark))
+	if err != nil || !strings.HasPrefix(string(text), e.cfg.DataDir+" ") {
+		return "" // The primary's own may have come with the copy.
+	}
+	return string(text)
 }
 
 // relink lets a data directory's tablespace be elsewhere.
@@ -182,10 +226,13 @@ func (e *Engine) relink(dataDir, oid, target string) error {
 	return syncPath(filepath.Dir(link))
 }
 
-// removeClone deletes an unfinished clone with its tablespaces. Only names that the agent makes are deleted: a
-// directory at a tablespace's path by right may have become somebody else's.
+// removeClone deletes an unfinished clone with its tablespaces. Only names that the agent makes are deleted, and
+// what has the clone's mark: a directory at a tablespace's path by right may have become somebody else's.
 func (e *Engine) removeClone(dir string) error {
-	return e.removeData(dir, func(target string) bool { return ownSuffixes().MatchString(target) })
+	mark := e.marked(dir)
+	return e.removeData(dir, func(target string) bool {
+		return ownSuffixes().MatchString(target) || mark != "" && e.marked(target) == mark
+	})
 }
 
 // removeKept deletes a replaced data directory with the tablespaces that were set aside with it.

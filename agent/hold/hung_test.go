@@ -249,7 +249,9 @@ func TestCrashesForgotten(t *testing.T) {
 // TestShortStall: with a short lease a pause of the disk is still no reason to fail over.
 func TestShortStall(t *testing.T) {
 	a := leasedPrimary(t)
-	a.answer(func(s *hold.WitnessSays) { s.Timing.Lease, s.Timing.Heartbeat, s.Revision = lease/3, 200*ms, s.Revision+1 })
+	a.answer(func(s *hold.WitnessSays) {
+		s.Timing.Lease, s.Timing.Heartbeat, s.Revision = lease/3, 200*ms, s.Revision+1
+	})
 	a.looks(attached, stalled(4900*ms))
 	if a.do.Op == hold.OpStop {
 		t.Error("given back after less than 5 s")

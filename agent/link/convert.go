@@ -313,7 +313,7 @@ func address(s string) string {
 }
 
 // engineState leaves out what means something on its own host only: when the look began, which run it was of,
-// and whether the directory is empty.
+// whether the directory is empty, and for how long something has stalled.
 func engineState(e hold.Engine) *witnessv1.EngineState {
 	return &witnessv1.EngineState{
 		Running:        e.Running,

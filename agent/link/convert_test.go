@@ -99,7 +99,8 @@ func TestSaysAreWhole(t *testing.T) {
 
 // onlyHere are the fields of a look at the database that mean something on its own host only.
 func onlyHere(field string) bool {
-	return field == "Engine.Began" || field == "Engine.Run" || field == "Engine.Empty"
+	return field == "Engine.Began" || field == "Engine.Run" || field == "Engine.Empty" ||
+		field == "Engine.Stalled"
 }
 
 // leaves calls visit with each field of a struct, and of those in it, that is not a struct itself.

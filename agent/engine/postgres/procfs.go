@@ -26,6 +26,12 @@ type process struct {
 
 func (p process) dead() bool { return p.state == 'Z' || p.state == 'X' }
 
+// leaving is true for a process that has let go of its memory, and so of its command line, and is not yet dead.
+func leaving(pid int) bool {
+	line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+	return err == nil && len(line) == 0
+}
+
 // stopped is true for a process that was suspended by a signal or a debugger.
 func (p process) stopped() bool { return p.state == 'T' || p.state == 't' }
 

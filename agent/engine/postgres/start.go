@@ -76,7 +76,7 @@ func (e *Engine) awaitReaped(ctx context.Context) error {
 		if err != nil {
 			return nil // None, or one that names no server: PostgreSQL says what it thinks of it.
 		}
-		if p, err := readProcess(file.pid); err != nil || !p.dead() {
+		if p, err := readProcess(file.pid); err != nil || !p.dead() && !leaving(file.pid) {
 			return nil // Gone, or another process, of which PostgreSQL thinks for itself.
 		}
 		if err := pause(ctx); err != nil {

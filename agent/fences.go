@@ -230,6 +230,7 @@ func sameService(x, y fence.Service) bool {
 // what a primary does before it asks to arm (rule R8).
 func (i *instance) open(ctx context.Context, r hold.Renew) {
 	i.closing.Store(false)
+	i.extend.open(r)
 	k := &i.kernel
 	if !k.on.Load() {
 		return
@@ -269,6 +270,7 @@ func (i *instance) openForReads(now hold.Instant, wanted bool) {
 // stopNow ends service by every way there is, the quickest first. It runs on the fence's goroutines.
 func (i *instance) stopNow(ctx context.Context) error {
 	i.closing.Store(true)
+	i.extend.shut()
 	if i.gate != nil {
 		i.gate.Route(gate.Route{}) // cuts, without waiting for it
 	}

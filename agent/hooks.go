@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
+	"github.com/witnessd/witnessd/agent/engine"
 	"github.com/witnessd/witnessd/agent/hold"
 	"github.com/witnessd/witnessd/agent/hook"
 	"github.com/witnessd/witnessd/agent/link"
@@ -98,4 +100,31 @@ func (a *Agent) hookResults(i *instance) []link.HookResult {
 		})
 	}
 	return list
+}
+
+// acted is what an engine did that looks after an instance by itself.
+type acted struct {
+	name string
+	act  engine.Act
+}
+
+// rescueEvent marks such a step in the pair's history.
+const rescueEvent = "rescue"
+
+// acted logs a step, and keeps it for the pair's history if there is a pair.
+func (a *Agent) acted(ctx context.Context, e acted) {
+	i, detail := a.instance(e.name), oneLine(e.act.Detail)
+	if e.act.Err != nil {
+		detail = strings.TrimSpace(detail + " " + oneLine(e.act.Err.Error()))
+		i.log.ErrorContext(ctx, "rescue failed", "step", e.act.What, "detail", detail)
+	} else {
+		i.log.WarnContext(ctx, "rescue", "step", e.act.What, "detail", detail)
+	}
+	if !i.managed {
+		return
+	}
+	a.hooks.Record(hook.Result{
+		Event: rescueEvent, Epoch: uint64(i.state.File.Epoch), Instance: i.name, PairID: i.state.File.Pair,
+		Command: oneLine(e.act.What), OK: e.act.Err == nil, Detail: detail, Took: e.act.Took,
+	})
 }

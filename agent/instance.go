@@ -36,6 +36,7 @@ type instance struct {
 	fence  fence.Fence
 	kernel kernelGuard
 	gate   *gate.Gate // nil: none; safe for all
+	extend *extender  // safe for all
 	file   epochFile
 	mark   markFile
 	log    *slog.Logger
@@ -87,7 +88,7 @@ func (a *Agent) openInstance(ctx context.Context, c Instance, eng engine.Engine)
 	i := &instance{
 		name: name, config: c, engine: eng, log: a.log.With("instance", name), post: a.postEvent,
 		file: a.epochFileOf(name), mark: a.markFileOf(name),
-		ops: make(chan operation, 1),
+		ops: make(chan operation, 1), extend: newExtender(eng, a.clock, a.log.With("instance", name)),
 	}
 	i.kernel.fence = a.kernel
 	file, known, err := i.file.load()
@@ -110,6 +111,10 @@ func (a *Agent) openInstance(ctx context.Context, c Instance, eng engine.Engine)
 	ctx, i.stopSteps = context.WithCancel(ctx)
 	i.ended.Go(func() { i.probe(ctx, a.clock) })
 	i.ended.Go(func() { i.operate(ctx, a.clock) })
+	i.ended.Go(func() { i.extend.run(ctx) })
+	if care, ok := eng.(engine.Caretaker); ok {
+		i.ended.Go(func() { care.Care(ctx, func(act engine.Act) { a.post(acted{name: name, act: act}) }) })
+	}
 	return i, nil
 }
 
@@ -310,6 +315,7 @@ func (i *instance) begin(ctx context.Context, do hold.Do, pair string) {
 	}
 	i.ops <- operation{ctx: opCtx, id: do.ID, op: do.Op, peer: engine.Peer{
 		Pair: pair, Host: do.Peer.Host, Address: do.Peer.ServiceAddress, SystemID: do.Peer.SystemID,
+		Lease: max(i.state.File.Longest, i.state.File.Timing.Lease),
 	}}
 }
 
@@ -321,6 +327,12 @@ func convertState(st engine.State, began hold.Instant, step string) hold.Engine 
 		MirrorAttached: st.Mirror.Attached, MirrorFlushed: st.Mirror.Flushed.Offset, Following: st.Following,
 		Promotable: st.Promotable && st.Data != engine.DataIncomplete, NotPromotable: st.NotPromotable, Step: step,
 		Replayed: st.Replayed.Offset, Warning: oneLine(st.Warning), Stalled: st.Stalled,
+		LossBound: st.LossBound, NeedsRelease: st.NeedsRelease, ServeIn: st.ServeIn, Watched: st.Watched,
+	}
+	for _, d := range st.Databases {
+		e.Databases = append(e.Databases, hold.Database{
+			Name: d.Name, Sets: d.Sets, Role: d.Role, Status: d.Status, Detail: oneLine(d.Detail),
+		})
 	}
 	switch st.Role {
 	case engine.RolePrimary:

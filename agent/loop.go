@@ -128,6 +128,8 @@ func (a *Agent) handle(ctx context.Context, ev event) error {
 		for _, i := range a.instances {
 			a.guardKernel(ctx, i)
 		}
+	case acted:
+		a.acted(ctx, e)
 	case partnerAnswer:
 		return a.partnerAnswered(ctx, e)
 	case partnerAsk:

@@ -119,6 +119,30 @@ type State struct {
 	Warning string
 	// Step is what a long Follow is doing right now ("clone 45 % 120 MB/s"), empty otherwise.
 	Step string
+	// LossBound is for how long, at most, clients may have been told of commits that the mirror lacks, when a primary
+	// ends without proof that there were none. 0: none, the engine holds commits until the record allows otherwise. An
+	// engine with a bound stops holding commits by its own decision.
+	LossBound time.Duration
+	// NeedsRelease says of a mirror that it is promoted only if the primary has released its epoch, or somebody has
+	// accepted a loss: the configuration refuses what is not proven.
+	NeedsRelease bool
+	// ServeIn is how long the instance would take from its promotion until it serves; 0: at once, or not known.
+	ServeIn time.Duration
+	// Watched says that the agent only looks at the instance: something else decides who serves. Such a pair never
+	// begins.
+	Watched bool
+	// Databases are the databases of the instance that move together, in their order; empty where an engine has no
+	// such thing. They are for people.
+	Databases []DatabaseState
+}
+
+// DatabaseState is one database of an instance, in the words of its engine.
+type DatabaseState struct {
+	Name   string
+	Sets   []string // the sets that the configuration names it in
+	Role   string   // Principal, Mirror, Primary, Secondary, Resolving; empty: not known
+	Status string   // Synchronized, Synchronizing, Suspended, Disconnected, ...
+	Detail string   // what is to be known besides: queues, states other than online
 }
 
 // Peer is the other host's instance of the same pair.
@@ -127,6 +151,8 @@ type Peer struct {
 	Host     string // partner host's name
 	Address  string // host:port where the partner's instance serves its engine protocol
 	SystemID string // of the partner's database, "" when not known yet
+	// Lease is the longest lease in force, 0 when not known yet.
+	Lease time.Duration
 }
 
 // Progress is told while a long step runs.
@@ -220,4 +246,25 @@ type Engine interface {
 	LetGo(ctx context.Context) error
 	// Close lets go of the process and leaves it as it is (agent stopped for an upgrade).
 	Close() error
+}
+
+// TimedFence is what an engine has that can end service by itself, also when the agent does nothing any more.
+type TimedFence interface {
+	// Extend lets clients in for left, counted from when it is called; a right without end is extended again and
+	// again. It is called from a goroutine of its own, never after Fence was called until the next Promote.
+	Extend(ctx context.Context, left time.Duration) error
+}
+
+// Act is one thing that a Caretaker did, or failed to do.
+type Act struct {
+	What   string // the statement, or the step, in a few words
+	Detail string // why, and what was read back
+	Err    error  // why it failed
+	Took   time.Duration
+}
+
+// Caretaker is an engine that looks after an instance about which somebody else decides.
+type Caretaker interface {
+	// Care works until ctx ends and tells everything that it did. told is safe for all goroutines and does not wait.
+	Care(ctx context.Context, told func(Act))
 }

@@ -103,6 +103,11 @@ func (s *State) wish(now Instant) Request {
 		// Not before the database is up: if this host died on the way, the old primary could not take over again.
 		s.requestWhy = fmt.Sprintf("new primary of epoch %d has no mirror yet", s.File.Epoch)
 		return RequestExpose
+	case s.engine.Role == RolePrimary && s.engine.LossBound > 0 && s.hold.run == s.engine.Run &&
+		s.engine.Commits == CommitsAlone:
+		// The engine did not wait for the record; the sooner the record says so, the less can be lost.
+		s.requestWhy = "the engine has stopped holding commits by itself"
+		return RequestExpose
 	case s.engine.Role == RolePrimary && s.mirrorLost():
 		s.requestWhy = fmt.Sprintf("mirror has confirmed nothing for %v", s.engine.Began.Sub(s.mirrorOK))
 		return RequestExpose

@@ -176,9 +176,22 @@ type Engine struct {
 	NotPromotable  string
 	Step           string
 	// Stalled is for how long the instance, although it answers, has brought no commit or no new client to an end.
-	Stalled  time.Duration
-	Warning  string // for operators; hold decides nothing by it
-	Replayed uint64 // mirror: what reading clients can see of Position; hold decides nothing by it
+	Stalled time.Duration
+	Warning string // for operators; hold decides nothing by it
+	// LossBound is for how long commits may go to clients that the mirror lacks; above 0 the engine stops holding
+	// commits by its own decision.
+	LossBound    time.Duration
+	NeedsRelease bool          // for the witness's verdict; hold decides nothing by it
+	ServeIn      time.Duration // for operators; hold decides nothing by it
+	Watched      bool          // somebody else decides about the instance: its pair never begins
+	Databases    []Database    // for operators; hold decides nothing by it
+	Replayed     uint64        // mirror: what reading clients can see of Position; hold decides nothing by it
+}
+
+// Database is one database of an instance, in the words of its engine.
+type Database struct {
+	Name, Role, Status, Detail string
+	Sets                       []string
 }
 
 // Says is what two agents of a pair tell each other (one message of the partner link).

@@ -130,14 +130,7 @@ func (r *Runner) enqueue(event Event, hooks []Hook) (dropped job, gone bool) {
 	if r.closed {
 		return job{}, false
 	}
-	q := r.instances[event.Instance]
-	if q == nil {
-		q = &queue{}
-		r.instances[event.Instance] = q
-	}
-	if q.pair != event.PairID {
-		q.pair, q.kept = event.PairID, nil // nobody confirms what concerns a pair that is no more
-	}
+	q := r.queueOf(event.Instance, event.PairID)
 	q.waiting = append(q.waiting, job{event: event, hooks: hooks, sequence: r.sequence + 1})
 	r.sequence += uint64(len(hooks))
 	if len(q.waiting) > queueLimit {
@@ -227,6 +220,37 @@ func (r *Runner) keep(result Result) {
 	if over := len(q.kept) - keptLimit; over > 0 {
 		q.kept = slices.Delete(q.kept, 0, over)
 	}
+}
+
+// Record keeps what was done for an instance without a command, as if it had been one, for whoever asks for
+// unconfirmed results. Only Event, Epoch, Instance, PairID, Command, OK, Detail and Took of the result are taken.
+func (r *Runner) Record(result Result) {
+	r.mu.Lock()
+	r.queueOf(result.Instance, result.PairID)
+	r.sequence++
+	result.Sequence = r.sequence
+	closed := r.closed
+	r.mu.Unlock()
+	if closed {
+		return
+	}
+	r.keep(result)
+	if r.options.OnDone != nil {
+		r.options.OnDone(result)
+	}
+}
+
+// queueOf is called with mu held.
+func (r *Runner) queueOf(instance, pair string) *queue {
+	q := r.instances[instance]
+	if q == nil {
+		q = &queue{}
+		r.instances[instance] = q
+	}
+	if q.pair != pair {
+		q.pair, q.kept = pair, nil // nobody confirms what concerns a pair that is no more
+	}
+	return q
 }
 
 // Unconfirmed returns the oldest results of an instance that nobody has confirmed, at most so many. Who confirms one

@@ -348,3 +348,27 @@ func TestClose(t *testing.T) {
 		t.Error("the next command ran")
 	}
 }
+
+// TestRecord: what was done without a command waits for its confirmation like a command's end.
+func TestRecord(t *testing.T) {
+	b := newBench(t)
+	b.Record(Result{Event: "rescue", Instance: "main", PairID: "p1", Command: "SET WITNESS OFF", OK: true})
+	b.Record(Result{Event: "rescue", Instance: "main", PairID: "p1", Command: "SET WITNESS = spare"})
+	got := b.Unconfirmed("main", 4)
+	if len(got) != 2 || got[0].Command != "SET WITNESS OFF" || got[1].Sequence <= got[0].Sequence {
+		t.Fatalf("unconfirmed %+v", got)
+	}
+	b.Confirm("main", got[0].Sequence)
+	if got := b.Unconfirmed("main", 4); len(got) != 1 || got[0].Command != "SET WITNESS = spare" {
+		t.Errorf("after the confirmation %+v", got)
+	}
+	b.Record(Result{Event: "rescue", Instance: "main", PairID: "p2", Command: "SET WITNESS OFF"})
+	if got := b.Unconfirmed("main", 4); len(got) != 1 || got[0].PairID != "p2" {
+		t.Errorf("of the new pair %+v", got)
+	}
+	b.Close()
+	b.Record(Result{Event: "rescue", Instance: "main", PairID: "p2", Command: "too late"})
+	if got := b.Unconfirmed("main", 4); len(got) != 1 {
+		t.Errorf("after the end %+v", got)
+	}
+}

@@ -330,7 +330,44 @@ func engineState(e hold.Engine) *witnessv1.EngineState {
 		Step:           text(e.Step),
 		Replayed:       e.Replayed,
 		Warning:        text(e.Warning),
+		LossBound:      some(e.LossBound),
+		NeedsRelease:   e.NeedsRelease,
+		ServeIn:        some(e.ServeIn),
+		Watched:        e.Watched,
+		Databases:      databases(e.Databases),
 	}
+}
+
+// some leaves a duration out that says nothing.
+func some(d time.Duration) *durationpb.Duration {
+	if d == 0 {
+		return nil
+	}
+	return durationpb.New(d)
+}
+
+func databases(list []hold.Database) []*witnessv1.DatabaseState {
+	var out []*witnessv1.DatabaseState
+	for _, d := range list {
+		m := &witnessv1.DatabaseState{
+			Name: utf(d.Name), Role: utf(d.Role), Status: utf(d.Status), Detail: text(d.Detail),
+		}
+		for _, s := range d.Sets {
+			m.Sets = append(m.Sets, utf(s))
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+func databasesOf(list []*witnessv1.DatabaseState) []hold.Database {
+	var out []hold.Database
+	for _, m := range list {
+		out = append(out, hold.Database{
+			Name: m.GetName(), Role: m.GetRole(), Status: m.GetStatus(), Detail: text(m.GetDetail()), Sets: m.GetSets(),
+		})
+	}
+	return out
 }
 
 func engineOf(m *witnessv1.EngineState) hold.Engine {
@@ -349,6 +386,11 @@ func engineOf(m *witnessv1.EngineState) hold.Engine {
 		Step:           text(m.GetStep()),
 		Replayed:       m.GetReplayed(),
 		Warning:        text(m.GetWarning()),
+		LossBound:      m.GetLossBound().AsDuration(),
+		NeedsRelease:   m.GetNeedsRelease(),
+		ServeIn:        m.GetServeIn().AsDuration(),
+		Watched:        m.GetWatched(),
+		Databases:      databasesOf(m.GetDatabases()),
 	}
 }
 

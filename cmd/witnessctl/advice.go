@@ -66,6 +66,10 @@ func pairAdvice(reason, pair string) string {
 		return "add --accept-loss if commits that the mirror lacks may be lost"
 	case "FENCING_FAILED":
 		return "cut the old primary off by hand, then ask again with --host-off HOST"
+	case "LOSS_NOT_EXCLUDED":
+		return "wait for the primary, or accept the loss: witnessctl pair failover " + pair + " --accept-loss ..."
+	case "ONLY_WATCHED":
+		return "to let the witness decide, give the instance another engine (docs/sql-server.md)"
 	case "GROUP_CHANGE":
 		return "see witnessctl status"
 	case "NO_SUCH_PROCEDURE":

@@ -3,17 +3,19 @@ package main
 import (
 	"cmp"
 	"context"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/witnessd/witnessd/cmd/witnessctl/view"
 	witnessv1 "github.com/witnessd/witnessd/proto/gen/witness/v1"
 )
 
 func (r *run) pairSwitchover() *cobra.Command {
 	q := &witnessv1.SwitchoverRequest{}
 	var e expected
-	var noWait bool
+	var noWait, dry bool
 	cmd := &cobra.Command{
 		Use: "switchover NAME", Short: "make the mirror primary as planned, without loss",
 		Long: `Make the mirror primary as planned. The primary stops and hands over when the mirror has everything; nothing
@@ -30,6 +32,9 @@ the node that it talks to changes nothing.`,
 			return err
 		}
 		p := a.GetPair()
+		if dry {
+			return r.wouldSwitchOver(ctx, p.GetId())
+		}
 		q.Pair, q.By = p.GetId(), r.globals.by
 		q.ExpectedRevision, q.ExpectedEpoch = uint64(e.revision), cmp.Or(e.epoch, p.GetEpoch())
 		b := begun{pair: p, kind: witnessv1.ProcedureKind_PROCEDURE_KIND_SWITCHOVER}
@@ -45,7 +50,26 @@ the node that it talks to changes nothing.`,
 	cmd.Flags().StringVar(&q.Target, "to", "", "`host` that is to be primary (default: the mirror)")
 	reasonFlag(cmd.Flags(), &q.Reason)
 	noWaitFlag(cmd.Flags(), &noWait)
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say whether it could begin now, and what would move")
 	e.define(cmd.Flags())
 	complete(cmd, "to", r.completeHost)
 	return cmd
+}
+
+// wouldSwitchOver answers the question that the witness asks itself first, and names what would move.
+func (r *run) wouldSwitchOver(ctx context.Context, pair string) error {
+	a, err := admin(ctx, r, witnessv1.AdminServiceClient.ExplainPair, &witnessv1.ExplainPairRequest{Pair: pair})
+	if err != nil {
+		return err
+	}
+	a.Verdicts = slices.DeleteFunc(a.GetVerdicts(), func(v *witnessv1.Verdict) bool {
+		return v.GetAsked() != "SWITCHOVER"
+	})
+	if err := r.show(a, func(v view.View) string { return v.Explain(a) + v.Moves(a.GetPair()) }); err != nil {
+		return err
+	}
+	if len(a.GetVerdicts()) == 0 || !a.GetVerdicts()[0].GetOk() {
+		return notReady{}
+	}
+	return nil
 }

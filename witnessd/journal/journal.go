@@ -98,5 +98,7 @@ func levels() map[pair.FactKind]slog.Level {
 		pair.FactDecisionsSuspended: slog.LevelWarn,
 		pair.FactHookDone:           slog.LevelInfo,
 		pair.FactHookFailed:         slog.LevelError,
+		pair.FactRescued:            slog.LevelWarn,
+		pair.FactRescueFailed:       slog.LevelError,
 	}
 }

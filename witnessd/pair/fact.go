@@ -29,6 +29,8 @@ const (
 	FactDecisionsSuspended FactKind = "DECISIONS_SUSPENDED"
 	FactHookDone           FactKind = "HOOK_DONE"
 	FactHookFailed         FactKind = "HOOK_FAILED"
+	FactRescued            FactKind = "RESCUED"
+	FactRescueFailed       FactKind = "RESCUE_FAILED"
 )
 
 // FactKinds lists them all.
@@ -37,7 +39,7 @@ func FactKinds() []FactKind {
 		FactCreated, FactAnnounced, FactFormed, FactArmed, FactExposed, FactPromoted, FactReinstated, FactModeChanged,
 		FactPolicyChanged, FactLongestLowered, FactProcedureStarted, FactProcedureStepped, FactProcedureDone,
 		FactProcedureFailed, FactMirrorReplaced, FactRemoved, FactRestored, FactAdopted, FactWouldFailOver,
-		FactDecisionsSuspended, FactHookDone, FactHookFailed,
+		FactDecisionsSuspended, FactHookDone, FactHookFailed, FactRescued, FactRescueFailed,
 	}
 }
 

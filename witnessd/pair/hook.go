@@ -45,7 +45,9 @@ type hookMark struct {
 // a time, and nothing else is decided until its outcome is known.
 func hooked(r Record, w Watch, e Hooked, now Instant) (Watch, []Action) {
 	i := r.index(e.Host)
-	if i < 0 || r.Stage != StageReady || w.Pending.Active || ahead(r, w) != "" {
+	// A pair that is only watched stays in its forming; what is done for it belongs into its history all the same.
+	told := r.Stage == StageReady || r.Stage == StageForming
+	if i < 0 || !told || w.Pending.Active || ahead(r, w) != "" {
 		return w, nil
 	}
 	if s := w.Seen[i]; !s.Heard || s.Report.Start != e.Start {
@@ -73,6 +75,9 @@ func hooked(r Record, w Watch, e Hooked, now Instant) (Watch, []Action) {
 
 // note tells a hook as the history has it.
 func (h Hook) note(on HostID) Note {
+	if h.Event == eventRescue {
+		return h.rescue(on)
+	}
 	n := Note{Kind: FactHookDone, Host: on}
 	ended := "done"
 	if !h.OK {
@@ -86,10 +91,30 @@ func (h Hook) note(on HostID) Note {
 	return n
 }
 
+// eventRescue marks a step that an agent took by itself for an instance that it only watches.
+const eventRescue = "rescue"
+
+func (h Hook) rescue(on HostID) Note {
+	n := Note{Kind: FactRescued, Host: on, Cause: fmt.Sprintf("%s: %s", on, orElse(h.Command, "(nothing said)"))}
+	if !h.OK {
+		n.Kind = FactRescueFailed
+		n.Cause = fmt.Sprintf("%s failed: %s", on, orElse(h.Command, "(nothing said)"))
+	}
+	if h.Detail != "" {
+		n.Cause += ": " + h.Detail
+	}
+	return n
+}
+
 // hookApplied notes that a hook is in the history. A primary that asked for something meanwhile is asked again: it
 // need not wait for its next heartbeat because of a line of the history.
 func hookApplied(r Record, w Watch, n Note) (Watch, []Action) {
-	if w.hooks == nil || !w.hooks.noting || n.Kind != FactHookDone && n.Kind != FactHookFailed {
+	if w.hooks == nil || !w.hooks.noting {
+		return w, nil
+	}
+	switch n.Kind {
+	case FactHookDone, FactHookFailed, FactRescued, FactRescueFailed:
+	default:
 		return w, nil
 	}
 	h := *w.hooks

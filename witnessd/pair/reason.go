@@ -52,6 +52,8 @@ const (
 	ReasonHostSilent         Reason = "HOST_SILENT"
 	ReasonFileMissing        Reason = "EPOCH_FILE_MISSING"
 	ReasonFenceNeedsAgent    Reason = "FENCE_NEEDS_AGENT"
+	ReasonLossNotExcluded    Reason = "LOSS_NOT_EXCLUDED"
+	ReasonWatched            Reason = "ONLY_WATCHED"
 )
 
 // Refusal is a rule that says no: a value, not a failure.
@@ -84,8 +86,21 @@ type Precondition struct {
 	PrimaryLoss bool
 }
 
+// Inquiry names a question for programs; a name is never changed.
+type Inquiry string
+
+// The questions.
+const (
+	AskFailover   Inquiry = "FAILOVER"
+	AskSwitchover Inquiry = "SWITCHOVER"
+	AskFence      Inquiry = "FENCE"
+	AskForm       Inquiry = "FORM"
+	AskAdopt      Inquiry = "ADOPT"
+)
+
 // Verdict is an answer with its reasons: `explain`, refusals, tooltips and the history are this one value.
 type Verdict struct {
+	Asked         Inquiry
 	Question      string
 	Preconditions []Precondition
 }
@@ -143,7 +158,9 @@ type inquiry struct {
 	noOnLoss bool // one fails that a lost primary would not mend
 }
 
-func inquire(question string) *inquiry { return &inquiry{verdict: Verdict{Question: question}} }
+func inquire(asked Inquiry, question string) *inquiry {
+	return &inquiry{verdict: Verdict{Asked: asked, Question: question}}
+}
 
 // require is asked for what must hold also when the primary is lost.
 func (q *inquiry) require(ok bool, name string, reason Reason, detail func() string) {

@@ -28,6 +28,19 @@ type Engine struct {
 	NotPromotable  string // why not
 	Step           string // what a long step is doing ("clone 45 %")
 	Warning        string // what an operator should mend although the host does its part
+	// LossBound is for how long clients may have been told of commits that the mirror lacks, if the primary ends without
+	// proof; 0: the engine holds commits.
+	LossBound    time.Duration
+	NeedsRelease bool          // mirror: promoted only if the primary has released, or somebody accepts a loss
+	ServeIn      time.Duration // from a promotion until it serves; 0: at once, or not known
+	Watched      bool          // its agent only looks at it
+	Databases    []Database    // those that move together, for people
+}
+
+// Database is one database of an instance, in the words of its engine.
+type Database struct {
+	Name, Role, Status, Detail string
+	Sets                       []string
 }
 
 // Report is what an agent says of one pair in one heartbeat. It is a fact about that host at the moment it

@@ -9,7 +9,7 @@ import (
 // forced failover ask the same question; an operator replaces the mode, and accepted loss replaces the
 // condition on the right, but nobody replaces a wait.
 func FailoverVerdict(r Record, w Watch, now Instant) Verdict {
-	q := inquire(fmt.Sprintf("may %s be promoted now?", r.Mirror))
+	q := inquire(AskFailover, fmt.Sprintf("may %s be promoted now?", r.Mirror))
 	q.failover(r, w, now)
 	return q.verdict
 }
@@ -45,8 +45,35 @@ func (q *inquiry) failover(r Record, w Watch, now Instant) {
 		return fmt.Sprintf("mode is %v", r.Mode)
 	})
 	q.right(r, w)
+	q.loss(r, w)
 	q.primaryGone(r, w, now)
 	q.mirror(r, w, now)
+}
+
+// loss: an engine that cannot hold commits until the record says sole (SQL Server's mirroring) may have told clients of
+// commits that the mirror lacks. A primary that has released its epoch has seen its own end; for the rest the mirror's
+// agent states a bound, or that its configuration takes nothing unproven.
+func (q *inquiry) loss(r Record, w Watch) {
+	e := w.seen(r, r.Mirror).Report.Engine
+	if e.LossBound <= 0 && !e.NeedsRelease {
+		return
+	}
+	p := r.Procedure
+	accepted := p != nil && p.Kind == KindForced && p.Epoch == r.Epoch && p.AcceptLoss
+	q.require(!e.NeedsRelease || w.released(r) || accepted, "loss is excluded, or bounded and accepted",
+		ReasonLossNotExcluded, func() string {
+			bound := fmt.Sprintf("its engine may have acknowledged commits alone for up to %v", round(e.LossBound))
+			switch {
+			case w.released(r):
+				return fmt.Sprintf("%s released epoch %d", r.Primary, r.Epoch)
+			case accepted:
+				return "an operator accepted the loss"
+			case e.NeedsRelease:
+				return fmt.Sprintf("%s has not said that it stopped, %s, and the policy of %s is strict", r.Primary, bound,
+					r.Mirror)
+			}
+			return fmt.Sprintf("without a word of %s %s; with its word nothing is lost", r.Primary, bound)
+		})
 }
 
 // right: the record permits a promotion, or the old primary has said that it stopped and that the
@@ -142,7 +169,7 @@ func operatorAsked(r Record) bool {
 
 // SwitchoverVerdict says whether a planned change of primary may begin.
 func SwitchoverVerdict(r Record, w Watch, now Instant) Verdict {
-	q := inquire(fmt.Sprintf("may %s take over as planned now?", r.Mirror))
+	q := inquire(AskSwitchover, fmt.Sprintf("may %s take over as planned now?", r.Mirror))
 	q.require(r.Stage == StageReady, "pair is ready", ReasonForming, func() string {
 		return fmt.Sprintf("pair is %v", r.Stage)
 	})
@@ -173,7 +200,8 @@ func SwitchoverVerdict(r Record, w Watch, now Instant) Verdict {
 // FenceVerdict says whether promise G1 holds on the primary's host whatever happens to its agent. Nothing that the
 // witness decides depends on it.
 func FenceVerdict(r Record, w Watch) Verdict {
-	q := inquire(fmt.Sprintf("is one primary at a time (G1) promised if the agent of %s is killed or frozen?", r.Primary))
+	q := inquire(AskFence,
+		fmt.Sprintf("is one primary at a time (G1) promised if the agent of %s is killed or frozen?", r.Primary))
 	s := w.seen(r, r.Primary)
 	q.require(s.Heard && s.Report.fencedAlone(), "primary's host has a fence that does not need its agent",
 		ReasonFenceNeedsAgent, func() string {
@@ -212,7 +240,7 @@ func fenceText(s Seen) string {
 // FormVerdict is rule R16 for a new pair: its first epoch is committed only when both agents report no right
 // and no promise outstanding under another id, and nothing else speaks against it.
 func FormVerdict(r Record, w Watch, now Instant) Verdict {
-	q := inquire("may the pair begin?")
+	q := inquire(AskForm, "may the pair begin?")
 	for i, m := range r.Members {
 		s := w.Seen[i]
 		q.require(w.fresh(r, m.Host, now), string(m.Host)+" is heard", ReasonHostSilent, func() string {
@@ -225,6 +253,12 @@ func FormVerdict(r Record, w Watch, now Instant) Verdict {
 			})
 		q.require(s.Heard && !s.Report.OtherRight, string(m.Host)+" is free", ReasonHostBusy, func() string {
 			return fmt.Sprintf("%s instance %s %s", m.Host, m.Instance, busyText(s))
+		})
+		q.require(!s.Report.Engine.Watched, string(m.Host)+" may act", ReasonWatched, func() string {
+			if s.Report.Engine.Watched {
+				return fmt.Sprintf("instance %s on %s is only watched: somebody else decides who serves", m.Instance, m.Host)
+			}
+			return "its agent drives the instance"
 		})
 		q.require(s.Heard && s.Report.Complaint == "", string(m.Host)+" has no complaint",
 			ReasonHostConflict, func() string {
@@ -251,7 +285,7 @@ const epochsUnheard = 100_000
 // adoption is rule R15: one longest lease after the restored witness has a leader, and with both agents'
 // files (or an operator's word for a missing one), the highest epoch + 1 goes to that epoch's primary, sole.
 func adoption(r Record, w Watch, now Instant) (Adopt, Verdict) {
-	q := inquire("may the restored pair be adopted?")
+	q := inquire(AskAdopt, "may the restored pair be adopted?")
 	epoch, primary, longest := r.Epoch, r.Primary, r.LongestLease
 	unheard := Epoch(0)
 	for i, m := range r.Members {

@@ -129,7 +129,7 @@ func fromOutcome(o *pair.Outcome) *witnessv1.Outcome {
 }
 
 func fromVerdict(v pair.Verdict) *witnessv1.Verdict {
-	m := &witnessv1.Verdict{Question: v.Question, Ok: v.OK(), Ready: v.Ready()}
+	m := &witnessv1.Verdict{Asked: string(v.Asked), Question: v.Question, Ok: v.OK(), Ready: v.Ready()}
 	for _, p := range v.Preconditions {
 		m.Preconditions = append(m.Preconditions, fromPrecondition(p))
 	}

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"strings"
+	"time"
 	"unicode"
 
 	"google.golang.org/protobuf/proto"
@@ -146,8 +147,17 @@ func fromEngine(e pair.Engine) *witnessv1.EngineState {
 		Running: e.Running, Role: e.Role, SystemId: e.SystemID, Timeline: e.Timeline, Position: e.Position,
 		MirrorAttached: e.MirrorAttached, MirrorFlushed: e.MirrorFlushed, Commits: e.Commits,
 		Following: e.Following, Promotable: e.Promotable, NotPromotable: e.NotPromotable, Step: e.Step,
-		Replayed: e.Replayed, Warning: e.Warning,
+		Replayed: e.Replayed, Warning: e.Warning, LossBound: some(e.LossBound), NeedsRelease: e.NeedsRelease,
+		ServeIn: some(e.ServeIn), Watched: e.Watched, Databases: fromDatabases(e.Databases),
 	}
+}
+
+// some leaves a duration out that says nothing.
+func some(d time.Duration) *durationpb.Duration {
+	if d == 0 {
+		return nil
+	}
+	return durationpb.New(d)
 }
 
 func toEngine(m *witnessv1.EngineState) pair.Engine {
@@ -157,6 +167,8 @@ func toEngine(m *witnessv1.EngineState) pair.Engine {
 		MirrorAttached: m.GetMirrorAttached(), MirrorFlushed: m.GetMirrorFlushed(), Commits: cut(m.GetCommits()),
 		Following: m.GetFollowing(), Promotable: m.GetPromotable(), NotPromotable: cut(m.GetNotPromotable()),
 		Step: cut(m.GetStep()), Replayed: m.GetReplayed(), Warning: cut(m.GetWarning()),
+		LossBound: max(0, m.GetLossBound().AsDuration()), NeedsRelease: m.GetNeedsRelease(),
+		ServeIn: max(0, m.GetServeIn().AsDuration()), Watched: m.GetWatched(), Databases: toDatabases(m.GetDatabases()),
 	}
 }
 
@@ -174,7 +186,7 @@ func toHooks(reported []*witnessv1.HookResult) []pair.Hook {
 	for _, m := range reported[:min(len(reported), maxHooks)] {
 		hooks = append(hooks, pair.Hook{
 			Sequence: m.GetSequence(), Event: cutTo(oneLine(m.GetEvent()), maxName), Epoch: pair.Epoch(m.GetEpoch()),
-			Command: cutTo(oneLine(m.GetCommand()), maxName), OK: m.GetOk(),
+			Command: cutTo(oneLine(m.GetCommand()), maxCommand), OK: m.GetOk(),
 			Detail: cutTo(oneLine(m.GetDetail()), maxHookText), Took: m.GetTook().AsDuration(),
 		})
 	}

@@ -22,6 +22,7 @@ const (
 	maxWord     = 255     // addresses, ids, versions
 	maxText     = 1024    // what people or engines say
 	maxHooks    = 8       // of one report
+	maxCommand  = 150     // bytes of a hook's command, or of a rescue's statement
 	maxHookText = 300     // bytes of what a hook printed
 	maxEvents   = 1000    // of one answer
 	sessionRoom = 16      // answers that wait for one slow session

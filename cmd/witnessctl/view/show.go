@@ -23,6 +23,9 @@ func (v View) Show(p *witnessv1.Pair) string {
 	if len(p.GetHosts()) > 0 {
 		b.WriteString(v.hosts(p) + "\n")
 	}
+	if text := v.Databases(p, Choice{}); text != "" {
+		b.WriteString(text + "\n")
+	}
 	for _, text := range fenceWarnings(p) {
 		b.WriteString(v.Screen.Paint(table.Wrap(text, v.Screen.Width, ""), table.Warn) + "\n\n")
 	}
@@ -140,6 +143,7 @@ func (v View) hosts(p *witnessv1.Pair) string {
 	}
 	t.Rows = append(t.Rows, title)
 	for _, line := range hostLines() {
+		said := !line.rare
 		row := []table.Cell{{Text: "  " + line.name, Style: table.Faint}}
 		for _, h := range hosts {
 			c := table.Cell{Text: "-"}
@@ -149,12 +153,15 @@ func (v View) hosts(p *witnessv1.Pair) string {
 			if c.Text == "" {
 				c.Text = "-"
 			}
+			said = said || c.Text != "-"
 			if !h.GetFresh() && !line.always {
 				c.Style = table.Faint
 			}
 			row = append(row, c)
 		}
-		t.Rows = append(t.Rows, row)
+		if said {
+			t.Rows = append(t.Rows, row)
+		}
 	}
 	return t.Render(v.Screen)
 }
@@ -175,6 +182,7 @@ func hostTitle(h *witnessv1.HostState) table.Cell {
 type hostLine struct {
 	name   string
 	always bool // known also of a host that was never heard
+	rare   bool // most engines have nothing to say here: shown only if one does
 	cell   func(*witnessv1.Pair, *witnessv1.HostState) table.Cell
 }
 
@@ -186,30 +194,32 @@ func plain(text func(*witnessv1.PairReport) string) func(*witnessv1.Pair, *witne
 
 func hostLines() []hostLine {
 	return []hostLine{
-		{"recorded role", true, recordedRole},
-		{"reported role", false, reportedRole},
-		{"serving", false, servingCell},
-		{"right lasts", false, rightLasts},
-		{"following", false, following},
-		{"position", false, func(p *witnessv1.Pair, h *witnessv1.HostState) table.Cell {
+		{"recorded role", true, false, recordedRole},
+		{"reported role", false, false, reportedRole},
+		{"serving", false, false, servingCell},
+		{"right lasts", false, false, rightLasts},
+		{"following", false, false, following},
+		{"position", false, false, func(p *witnessv1.Pair, h *witnessv1.HostState) table.Cell {
 			return table.Cell{Text: position(h.GetReport().GetEngine(), member(p, h.GetHost()).GetEngine())}
 		}},
-		{"commits", false, commits},
-		{"can be promoted", false, promotable},
-		{"doing", false, plain(func(r *witnessv1.PairReport) string { return r.GetEngine().GetStep() })},
-		{"fencing level", false, fencing},
-		{"why not stronger", false, plain((*witnessv1.PairReport).GetFenceNote)},
-		{"watchdog", false, plain(func(r *witnessv1.PairReport) string { return yes(r.GetWatchdog()) })},
-		{"hears partner", false, plain(func(r *witnessv1.PairReport) string { return yes(r.GetHearsPartner()) })},
-		{"epoch heard", false, epochHeard},
-		{"age", true, age},
-		{"complaint", false, func(_ *witnessv1.Pair, h *witnessv1.HostState) table.Cell {
+		{"commits", false, false, commits},
+		{"can be promoted", false, false, promotable},
+		{"may be lost", false, true, lossBound},
+		{"time to serve", false, true, timeToServe},
+		{"doing", false, false, plain(func(r *witnessv1.PairReport) string { return r.GetEngine().GetStep() })},
+		{"fencing level", false, false, fencing},
+		{"why not stronger", false, false, plain((*witnessv1.PairReport).GetFenceNote)},
+		{"watchdog", false, false, plain(func(r *witnessv1.PairReport) string { return yes(r.GetWatchdog()) })},
+		{"hears partner", false, false, plain(func(r *witnessv1.PairReport) string { return yes(r.GetHearsPartner()) })},
+		{"epoch heard", false, false, epochHeard},
+		{"age", true, false, age},
+		{"complaint", false, false, func(_ *witnessv1.Pair, h *witnessv1.HostState) table.Cell {
 			return table.Cell{Text: h.GetReport().GetComplaint(), Style: table.Bad}
 		}},
-		{"warning", false, func(_ *witnessv1.Pair, h *witnessv1.HostState) table.Cell {
+		{"warning", false, false, func(_ *witnessv1.Pair, h *witnessv1.HostState) table.Cell {
 			return table.Cell{Text: h.GetReport().GetEngine().GetWarning(), Style: table.Warn}
 		}},
-		{"agent", true, agent},
+		{"agent", true, false, agent},
 	}
 }
 

@@ -33,6 +33,9 @@ type State struct {
 func StateOf(p *witnessv1.Pair) State {
 	switch p.GetStage() {
 	case witnessv1.Stage_STAGE_FORMING:
+		if s, watched := watching(p); watched {
+			return s
+		}
 		if recent(p.GetChanged(), p.GetAsOf()) { // agents learn of a pair with their next heartbeat
 			return State{"forming", Attention, cmp.Or(complaint(p), "just created; waiting for both agents")}
 		}
@@ -50,6 +53,22 @@ func StateOf(p *witnessv1.Pair) State {
 		return s
 	}
 	return recorded(p)
+}
+
+// watching: its agents only look at what somebody else decides about.
+func watching(p *witnessv1.Pair) (State, bool) {
+	for _, h := range p.GetHosts() {
+		if !h.GetReport().GetEngine().GetWatched() {
+			return State{}, false
+		}
+	}
+	if len(p.GetHosts()) == 0 {
+		return State{}, false
+	}
+	if text := cmp.Or(unheard(p), complaint(p), warning(p)); text != "" {
+		return State{"watched", Attention, text}, true
+	}
+	return State{"watched", Fine, ""}, true
 }
 
 // serving looks at what the hosts report: does exactly the recorded primary serve?

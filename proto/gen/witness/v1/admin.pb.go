@@ -1095,6 +1095,8 @@ type Verdict struct {
 	Ready bool `protobuf:"varint,3,opt,name=ready,proto3" json:"ready,omitempty"`
 	// All that must hold, in the order in which it is looked at.
 	Preconditions []*Precondition `protobuf:"bytes,4,rep,name=preconditions,proto3" json:"preconditions,omitempty"`
+	// The question, for programs: FAILOVER, SWITCHOVER, FENCE, FORM, ADOPT.
+	Asked         string `protobuf:"bytes,5,opt,name=asked,proto3" json:"asked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1155,6 +1157,13 @@ func (x *Verdict) GetPreconditions() []*Precondition {
 		return x.Preconditions
 	}
 	return nil
+}
+
+func (x *Verdict) GetAsked() string {
+	if x != nil {
+		return x.Asked
+	}
+	return ""
 }
 
 // Precondition is one thing that must hold before a decision is taken.
@@ -3083,12 +3092,13 @@ const file_witness_v1_admin_proto_rawDesc = "" +
 	"\x04pair\x18\x01 \x01(\tR\x04pair\"l\n" +
 	"\x13ExplainPairResponse\x12$\n" +
 	"\x04pair\x18\x01 \x01(\v2\x10.witness.v1.PairR\x04pair\x12/\n" +
-	"\bverdicts\x18\x02 \x03(\v2\x13.witness.v1.VerdictR\bverdicts\"\x8b\x01\n" +
+	"\bverdicts\x18\x02 \x03(\v2\x13.witness.v1.VerdictR\bverdicts\"\xa1\x01\n" +
 	"\aVerdict\x12\x1a\n" +
 	"\bquestion\x18\x01 \x01(\tR\bquestion\x12\x0e\n" +
 	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x14\n" +
 	"\x05ready\x18\x03 \x01(\bR\x05ready\x12>\n" +
-	"\rpreconditions\x18\x04 \x03(\v2\x18.witness.v1.PreconditionR\rpreconditions\"\x85\x01\n" +
+	"\rpreconditions\x18\x04 \x03(\v2\x18.witness.v1.PreconditionR\rpreconditions\x12\x14\n" +
+	"\x05asked\x18\x05 \x01(\tR\x05asked\"\x85\x01\n" +
 	"\fPrecondition\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x16\n" +

@@ -839,12 +839,12 @@ func (x *PairReport) GetHooks() []*HookResult {
 	return nil
 }
 
-// HookResult is how one command that runs on a change of role ended. It is recorded in the pair's history.
+// HookResult is how one command that runs on a change of role ended, or a step of a rescue. It is recorded in the pair's history.
 type HookResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Rises with every hook of this start of the agent.
 	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// What happened: primary, mirror, fenced.
+	// What happened: primary, mirror, fenced; rescue for a step that the agent took by itself on a watched instance.
 	Event string `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`
 	// The epoch in which it happened.
 	Epoch uint64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`

@@ -655,7 +655,7 @@ type Member struct {
 	LinkAddress string `protobuf:"bytes,3,opt,name=link_address,json=linkAddress,proto3" json:"link_address,omitempty"`
 	// Where clients and the partner's instance reach the database.
 	ServiceAddress string `protobuf:"bytes,4,opt,name=service_address,json=serviceAddress,proto3" json:"service_address,omitempty"`
-	// The kind of engine: postgres, demo.
+	// The kind of engine: postgres, sqlserver-mirroring, sqlserver-ag, sqlserver-rescue, demo.
 	Engine string `protobuf:"bytes,5,opt,name=engine,proto3" json:"engine,omitempty"`
 	// Identity of the database that both copies share.
 	SystemId      string `protobuf:"bytes,6,opt,name=system_id,json=systemId,proto3" json:"system_id,omitempty"`
@@ -765,7 +765,18 @@ type EngineState struct {
 	// Mirror: what reading clients can see of position.
 	Replayed uint64 `protobuf:"varint,13,opt,name=replayed,proto3" json:"replayed,omitempty"`
 	// What an operator should mend although the host does its part, joined by "; ". No decision rests on it.
-	Warning       string `protobuf:"bytes,14,opt,name=warning,proto3" json:"warning,omitempty"`
+	Warning string `protobuf:"bytes,14,opt,name=warning,proto3" json:"warning,omitempty"`
+	// For how long, at most, clients may have been told of commits that the mirror lacks, when a primary ends without
+	// proof that there were none; zero: the engine holds commits.
+	LossBound *durationpb.Duration `protobuf:"bytes,15,opt,name=loss_bound,json=lossBound,proto3" json:"loss_bound,omitempty"`
+	// Mirror: it is promoted only if the primary has released its epoch, or an operator accepts a loss.
+	NeedsRelease bool `protobuf:"varint,16,opt,name=needs_release,json=needsRelease,proto3" json:"needs_release,omitempty"`
+	// How long it would take from a promotion until it serves; zero: at once, or not known.
+	ServeIn *durationpb.Duration `protobuf:"bytes,17,opt,name=serve_in,json=serveIn,proto3" json:"serve_in,omitempty"`
+	// The agent only looks at the instance; such a pair never begins.
+	Watched bool `protobuf:"varint,18,opt,name=watched,proto3" json:"watched,omitempty"`
+	// The databases of the instance that move together, in their order.
+	Databases     []*DatabaseState `protobuf:"bytes,19,rep,name=databases,proto3" json:"databases,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -898,6 +909,123 @@ func (x *EngineState) GetWarning() string {
 	return ""
 }
 
+func (x *EngineState) GetLossBound() *durationpb.Duration {
+	if x != nil {
+		return x.LossBound
+	}
+	return nil
+}
+
+func (x *EngineState) GetNeedsRelease() bool {
+	if x != nil {
+		return x.NeedsRelease
+	}
+	return false
+}
+
+func (x *EngineState) GetServeIn() *durationpb.Duration {
+	if x != nil {
+		return x.ServeIn
+	}
+	return nil
+}
+
+func (x *EngineState) GetWatched() bool {
+	if x != nil {
+		return x.Watched
+	}
+	return false
+}
+
+func (x *EngineState) GetDatabases() []*DatabaseState {
+	if x != nil {
+		return x.Databases
+	}
+	return nil
+}
+
+// DatabaseState is one database of an instance, in the words of its engine, for people.
+type DatabaseState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The database's name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The sets that the agent's configuration names it in.
+	Sets []string `protobuf:"bytes,2,rep,name=sets,proto3" json:"sets,omitempty"`
+	// Principal, Mirror, Primary, Secondary, Resolving; empty: not known.
+	Role string `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
+	// Synchronized, Synchronizing, Suspended, Disconnected and the like.
+	Status string `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
+	// Queues, and states other than online.
+	Detail        string `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DatabaseState) Reset() {
+	*x = DatabaseState{}
+	mi := &file_witness_v1_pair_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DatabaseState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DatabaseState) ProtoMessage() {}
+
+func (x *DatabaseState) ProtoReflect() protoreflect.Message {
+	mi := &file_witness_v1_pair_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DatabaseState.ProtoReflect.Descriptor instead.
+func (*DatabaseState) Descriptor() ([]byte, []int) {
+	return file_witness_v1_pair_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DatabaseState) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DatabaseState) GetSets() []string {
+	if x != nil {
+		return x.Sets
+	}
+	return nil
+}
+
+func (x *DatabaseState) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *DatabaseState) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *DatabaseState) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
 var File_witness_v1_pair_proto protoreflect.FileDescriptor
 
 const file_witness_v1_pair_proto_rawDesc = "" +
@@ -938,7 +1066,7 @@ const file_witness_v1_pair_proto_rawDesc = "" +
 	"\flink_address\x18\x03 \x01(\tR\vlinkAddress\x12'\n" +
 	"\x0fservice_address\x18\x04 \x01(\tR\x0eserviceAddress\x12\x16\n" +
 	"\x06engine\x18\x05 \x01(\tR\x06engine\x12\x1b\n" +
-	"\tsystem_id\x18\x06 \x01(\tR\bsystemId\"\xa9\x03\n" +
+	"\tsystem_id\x18\x06 \x01(\tR\bsystemId\"\x91\x05\n" +
 	"\vEngineState\x12\x18\n" +
 	"\arunning\x18\x01 \x01(\bR\arunning\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x1b\n" +
@@ -956,7 +1084,19 @@ const file_witness_v1_pair_proto_rawDesc = "" +
 	"\x0enot_promotable\x18\v \x01(\tR\rnotPromotable\x12\x12\n" +
 	"\x04step\x18\f \x01(\tR\x04step\x12\x1a\n" +
 	"\breplayed\x18\r \x01(\x04R\breplayed\x12\x18\n" +
-	"\awarning\x18\x0e \x01(\tR\awarning*@\n" +
+	"\awarning\x18\x0e \x01(\tR\awarning\x128\n" +
+	"\n" +
+	"loss_bound\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\tlossBound\x12#\n" +
+	"\rneeds_release\x18\x10 \x01(\bR\fneedsRelease\x124\n" +
+	"\bserve_in\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\aserveIn\x12\x18\n" +
+	"\awatched\x18\x12 \x01(\bR\awatched\x127\n" +
+	"\tdatabases\x18\x13 \x03(\v2\x19.witness.v1.DatabaseStateR\tdatabases\"{\n" +
+	"\rDatabaseState\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04sets\x18\x02 \x03(\tR\x04sets\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12\x16\n" +
+	"\x06status\x18\x04 \x01(\tR\x06status\x12\x16\n" +
+	"\x06detail\x18\x05 \x01(\tR\x06detail*@\n" +
 	"\x05Right\x12\x15\n" +
 	"\x11RIGHT_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -1004,7 +1144,7 @@ func file_witness_v1_pair_proto_rawDescGZIP() []byte {
 }
 
 var file_witness_v1_pair_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_witness_v1_pair_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_witness_v1_pair_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_witness_v1_pair_proto_goTypes = []any{
 	(Right)(0),                    // 0: witness.v1.Right
 	(Mode)(0),                     // 1: witness.v1.Mode
@@ -1016,27 +1156,31 @@ var file_witness_v1_pair_proto_goTypes = []any{
 	(*Policy)(nil),                // 7: witness.v1.Policy
 	(*Member)(nil),                // 8: witness.v1.Member
 	(*EngineState)(nil),           // 9: witness.v1.EngineState
-	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*DatabaseState)(nil),         // 10: witness.v1.DatabaseState
+	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
 }
 var file_witness_v1_pair_proto_depIdxs = []int32{
 	3,  // 0: witness.v1.Procedure.kind:type_name -> witness.v1.ProcedureKind
 	4,  // 1: witness.v1.Procedure.step:type_name -> witness.v1.ProcedureStep
-	10, // 2: witness.v1.Procedure.timeout:type_name -> google.protobuf.Duration
-	11, // 3: witness.v1.Procedure.started:type_name -> google.protobuf.Timestamp
+	11, // 2: witness.v1.Procedure.timeout:type_name -> google.protobuf.Duration
+	12, // 3: witness.v1.Procedure.started:type_name -> google.protobuf.Timestamp
 	5,  // 4: witness.v1.Outcome.procedure:type_name -> witness.v1.Procedure
-	11, // 5: witness.v1.Outcome.ended:type_name -> google.protobuf.Timestamp
-	10, // 6: witness.v1.Policy.heartbeat:type_name -> google.protobuf.Duration
-	10, // 7: witness.v1.Policy.lease:type_name -> google.protobuf.Duration
-	10, // 8: witness.v1.Policy.guard:type_name -> google.protobuf.Duration
-	10, // 9: witness.v1.Policy.mirror_timeout:type_name -> google.protobuf.Duration
-	10, // 10: witness.v1.Policy.release_timeout:type_name -> google.protobuf.Duration
-	10, // 11: witness.v1.Policy.promote_timeout:type_name -> google.protobuf.Duration
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	12, // 5: witness.v1.Outcome.ended:type_name -> google.protobuf.Timestamp
+	11, // 6: witness.v1.Policy.heartbeat:type_name -> google.protobuf.Duration
+	11, // 7: witness.v1.Policy.lease:type_name -> google.protobuf.Duration
+	11, // 8: witness.v1.Policy.guard:type_name -> google.protobuf.Duration
+	11, // 9: witness.v1.Policy.mirror_timeout:type_name -> google.protobuf.Duration
+	11, // 10: witness.v1.Policy.release_timeout:type_name -> google.protobuf.Duration
+	11, // 11: witness.v1.Policy.promote_timeout:type_name -> google.protobuf.Duration
+	11, // 12: witness.v1.EngineState.loss_bound:type_name -> google.protobuf.Duration
+	11, // 13: witness.v1.EngineState.serve_in:type_name -> google.protobuf.Duration
+	10, // 14: witness.v1.EngineState.databases:type_name -> witness.v1.DatabaseState
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_witness_v1_pair_proto_init() }
@@ -1050,7 +1194,7 @@ func file_witness_v1_pair_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_witness_v1_pair_proto_rawDesc), len(file_witness_v1_pair_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -28,6 +28,11 @@ type database struct {
 	draining  bool          // hands over: takes no new writes
 	hung      bool          // answers nobody, and commits nothing
 	opened    bool          // clients have written since it became the primary
+
+	// bound is of an engine that stops holding commits by itself when its mirror is gone; 0: it holds them. Of a strict
+	// one the mirror is promoted on the primary's word only.
+	bound  time.Duration
+	strict bool
 }
 
 // mirror is the copy that receives this primary's changes right now; nil if none does.
@@ -54,7 +59,7 @@ func (d *database) partOf(other *database) bool {
 func (d *database) look() hold.Engine {
 	e := hold.Engine{
 		Began: d.h.now(), Running: d.running, Run: strconv.Itoa(d.run), Position: uint64(len(d.log)),
-		Promotable: d.data, Empty: !d.data && len(d.log) == 0,
+		Promotable: d.data, Empty: !d.data && len(d.log) == 0, LossBound: d.bound, NeedsRelease: d.strict,
 	}
 	if d.data {
 		e.SystemID = d.system
@@ -107,6 +112,9 @@ func (d *database) flush() {
 	}
 	n := d.done
 	m := d.mirror()
+	if m == nil && d.bound > 0 && d.held && d.open() {
+		d.held, d.h.w.aloneAt = false, d.h.w.now
+	}
 	if m != nil && d.h.w.now >= m.stalled {
 		m.log = slices.Clip(d.log) // shares memory; an append of either copies or goes beyond
 	}

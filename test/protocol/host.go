@@ -314,6 +314,7 @@ func (h *host) convert(r hold.Report) pair.Report {
 			Running: r.Engine.Running, Role: r.Engine.Role.String(), SystemID: r.Engine.SystemID,
 			Position: r.Engine.Position, MirrorAttached: r.Engine.MirrorAttached, Following: r.Engine.Following,
 			Promotable: r.Engine.Promotable, NotPromotable: r.Engine.NotPromotable,
+			LossBound: r.Engine.LossBound, NeedsRelease: r.Engine.NeedsRelease,
 		},
 		Member: pair.Member{Host: pair.HostID(h.name), Instance: "db", Engine: "world", SystemID: r.Engine.SystemID,
 			LinkAddress: h.linkAddress},

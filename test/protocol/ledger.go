@@ -11,13 +11,15 @@ import (
 // ledger is what the world holds against the promises: every write that an engine acknowledged, every release
 // that said that the mirror has everything.
 type ledger struct {
-	wrote    int
-	acked    []ack               // in the order in which they were acknowledged
-	ids      []int               // the same, in order of the writes
-	forgiven map[int]bool        // lost with an operator's word
-	asIs     bool                // the record is one whose past the world cannot know: G2 is not looked at
-	released map[pair.Epoch]bool // by its primary; true: with everything on the mirror
-	lease    grant               // the longest that the witness has granted for the newest epoch
+	wrote       int
+	acked       []ack               // in the order in which they were acknowledged
+	ids         []int               // the same, in order of the writes
+	forgiven    map[int]bool        // lost with an operator's word
+	aloneAt     time.Duration       // when an engine last stopped holding commits by itself
+	withinBound int                 // of the forgiven, those that it has stated
+	asIs        bool                // the record is one whose past the world cannot know: G2 is not looked at
+	released    map[pair.Epoch]bool // by its primary; true: with everything on the mirror
+	lease       grant               // the longest that the witness has granted for the newest epoch
 }
 
 // grant is a lease, until when on the world's clock.
@@ -104,8 +106,8 @@ func (w *world) applied(before, after pair.Record, body pair.Body) {
 		if before.Right == pair.RightSole && !accepted && !w.released[before.Epoch] {
 			w.violate("the sole right of epoch %d was superseded without an operator and without a release", before.Epoch)
 		}
-		if b.Forced {
-			w.forgive(w.lacking(w.hosts[string(after.Primary)].db))
+		if db := w.hosts[string(after.Primary)].db; b.Forced || accepted && db.strict {
+			w.forgive(w.lacking(db))
 		}
 	case pair.Adopt:
 		for _, m := range after.Members {
@@ -128,10 +130,26 @@ func (w *world) forgive(lost []int) {
 // opened checks G2 at the moment when a database becomes the primary: its log has every acknowledged write,
 // unless an operator accepted the loss.
 func (w *world) opened(d *database) {
+	if d.bound > 0 && !d.strict {
+		w.bounded(d)
+	}
 	if lost := w.lacking(d); len(lost) > 0 && !w.asIs {
 		a := w.firstLost(lost)
 		w.violate("G2: %s opens without %d acknowledged writes, the first by %s at %v", d.h.name, len(lost), a.host, a.at)
 	}
+}
+
+// bounded forgives what an engine that cannot hold commits has acknowledged alone for no longer than it states.
+func (w *world) bounded(d *database) {
+	var within []int
+	for _, id := range w.lacking(d) {
+		i := slices.IndexFunc(w.acked, func(a ack) bool { return a.id == id })
+		if at := w.acked[i].at; at >= w.aloneAt && at <= w.aloneAt+d.bound {
+			within = append(within, id)
+		}
+	}
+	w.forgive(within)
+	w.withinBound += len(within)
 }
 
 // vowed checks at the same moment that what this host promised as a mirror has run out.

@@ -144,6 +144,25 @@ func (s *script) began(pairs int, kernel bool) error {
 	return nil
 }
 
+// exposingBound is lease and fence time of the default policy.
+const exposingBound = 3500 * time.Millisecond
+
+// beganExposing is began with engines that cannot hold commits.
+func (s *script) beganExposing(strict bool) error {
+	if err := s.began(1, false); err != nil {
+		return err
+	}
+	for _, h := range s.w.parts {
+		h.db.bound, h.db.strict = exposingBound, strict
+	}
+	s.run(time.Second) // both are heard to say so
+	s.zero = s.w.now
+	s.story = story{}
+	s.story.observe(s)
+	s.story.forget()
+	return nil
+}
+
 // serves says whether a host acknowledges writes right now.
 func (s *script) serves(name string) bool {
 	h := s.w.hosts[name]

@@ -83,6 +83,8 @@ func (s *script) writes() {
 		parts = append(parts, "longest pause "+seconds(gap)+" s")
 	}
 	switch lost := len(s.w.lacking(s.w.primary().db)); {
+	case s.w.withinBound > 0:
+		parts = append(parts, plural(s.w.withinBound, "acknowledged write")+" lost, within the bound that is stated")
 	case len(s.w.forgiven) > 0:
 		parts = append(parts, plural(len(s.w.forgiven), "acknowledged write")+" lost, as an operator accepted")
 	case lost > 0:

@@ -72,6 +72,7 @@ func further() []row {
 		{"slow-log", "the witness takes seconds to write a decision"},
 		{"mirror-stops-while-arming", "the mirror stops in the moment in which commits begin to wait for it"},
 		{"agent-restarted-over-a-dead-database", "agent and database end, an operator fails over, the agent comes back"},
+		{"engine-that-cannot-hold", "an engine stops holding commits by itself when its mirror is gone"},
 		{"three-failures", "failures one after the other, each before the pair is armed again"},
 	}
 }

@@ -33,6 +33,7 @@ func Report(from Sender, r hold.Report) pair.Report {
 			Timeline: r.Engine.Timeline, Position: r.Engine.Position, MirrorAttached: r.Engine.MirrorAttached,
 			MirrorFlushed: r.Engine.MirrorFlushed, Commits: r.Engine.Commits.String(), Following: r.Engine.Following,
 			Promotable: r.Engine.Promotable, NotPromotable: r.Engine.NotPromotable, Step: r.Engine.Step,
+			LossBound: r.Engine.LossBound, NeedsRelease: r.Engine.NeedsRelease,
 		},
 		Member: from.Member,
 	}

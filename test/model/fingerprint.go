@@ -78,6 +78,7 @@ var forPeople = map[string]bool{
 	"Policy.Profile": true, "Procedure.By": true, "Procedure.Reason": true, "Procedure.Started": true,
 	"Report.RequestCause": true, "Report.Sequence": true, "Report.FenceLevel": true,
 	"State.requestWhy": true, "State.opID": true, "File.Name": true, "WitnessSays.Name": true,
+	"Engine.Databases": true, "Engine.ServeIn": true,
 	"State.opBegan": true, "State.tries": true, // how long a failed operation waits; only whether it does counts
 }
 

@@ -7,6 +7,10 @@ func rights() []mutant {
 			one(commitsFile, `	s.armSent = s.File.Revision
 `, ""),
 			[]try{sim()}},
+		{"exposing-engine-is-given-time", "R8", "A mirror that is away for a moment is none of the record's business.",
+			one(commitsFile, "s.engine.LossBound > 0 && s.hold.run == s.engine.Run &&",
+				"s.engine.LossBound > 0 && s.hold.run == s.engine.Run && s.mirrorLost() &&"),
+			[]try{scenario("TestTextScenarios")}},
 		{"late-sole-believed", "R8", "What the witness says is so.",
 			one(holdFile,
 				"return s.heard && s.right == RightSole && s.File.Revision > s.armSent",

@@ -65,7 +65,7 @@ e2e-gate: ## the same with clients that come by the gates (RUNS=5; root)
 bench-gate: ## the gate beside a direct connection and HAProxy: throughput, latency, idle connections
 	go run ./test/gatebench
 
-demo: ## three nodes, two pairs, five faults, one after the other (ENGINE=demo|postgres)
+demo: ## three nodes, two pairs, five faults, one after the other (ENGINE=demo|postgres|sqlserver-mirroring|sqlserver-ag)
 	go run ./test/demo -engine=$(ENGINE)
 
 model: ## search every way in which a few faults can befall a pair (about 6 min on two cores)

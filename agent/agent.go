@@ -17,8 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/witnessd/witnessd/agent/engine"
-	"github.com/witnessd/witnessd/agent/engine/demo"
-	"github.com/witnessd/witnessd/agent/engine/postgres"
 	"github.com/witnessd/witnessd/agent/fence"
 	"github.com/witnessd/witnessd/agent/hold"
 	"github.com/witnessd/witnessd/agent/hook"
@@ -39,6 +37,9 @@ type Options struct {
 	Kernel  func(ctx context.Context, o fence.KernelOptions) (kernelFence, error)
 	Version string
 	Logger  *slog.Logger
+	// StartGuard starts a process that runs [Guard] with the same configuration, where a host has nothing better
+	// (Windows); nil: none.
+	StartGuard func() error
 }
 
 // Agent is one host's agent. It is made by New and used once, by Run.
@@ -57,7 +58,8 @@ type Agent struct {
 	users     map[string]uint32 // whom the databases run as, by instance
 	hooks     *hook.Runner
 	watchdog  *watchdog.Watchdog
-	atEnd     bool // the unit ends service when this agent is dead and its right has run out
+	hasGuard  atomic.Bool // a guard was seen a moment ago
+	atEnd     bool        // the unit ends service when this agent is dead and its right has run out
 
 	instances  []*instance
 	witness    *link.Witness
@@ -173,6 +175,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	a.background.Go(func() { a.report(ctx, "name lookups", a.names.run(ctx)) })
+	a.background.Go(func() { a.keepGuard(ctx) })
 	a.sayLevels(ctx)
 	a.watchdog.Ready(ctx)
 	return a.loop(ctx)
@@ -194,19 +197,6 @@ func (a *Agent) openInstances(ctx context.Context) error {
 		a.instances = append(a.instances, i)
 	}
 	return nil
-}
-
-func (a *Agent) newEngine(c Instance) (engine.Engine, error) {
-	log := a.log.With("instance", c.Name, "engine", c.Engine)
-	switch c.Engine {
-	case "postgres":
-		c.Postgres.StateFile = filepath.Join(a.config.StateDir, c.Name+".reached")
-		return postgres.New(c.Postgres, log)
-	case "demo":
-		return demo.New(c.Demo, log)
-	default:
-		return nil, fmt.Errorf("engine %q is not known", c.Engine)
-	}
 }
 
 // openWatchdog must come before any child of the agent is started: see watchdog.Open.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ func AtEnd(ctx context.Context, config Config, opts Options) error {
 			e := &atEnd{
 				host: &Agent{config: config, boot: bootID(), log: opts.Logger}, instance: c, clock: opts.Clock,
 				log: opts.Logger.With("instance", c.Name), began: opts.Clock(), engine: opts.Engines[c.Name],
+				alive: func() bool { return lookedAfter(config) },
 			}
 			ended[n] = e.run(ctx)
 		})
@@ -62,8 +64,10 @@ type atEnd struct {
 	clock    Clock
 	log      *slog.Logger
 	began    hold.Instant
-	first    hold.Mark // what the dead agent has left
+	probe    time.Duration // bounds a look at the database; 0: atEndProbe
+	first    hold.Mark     // what the dead agent has left
 	looked   bool
+	alive    func() bool // whether an agent runs
 }
 
 // run waits for the end of the right and ends service then.
@@ -108,21 +112,21 @@ func (e *atEnd) due() (at hold.Instant, owed bool) {
 	case m.Epoch != file.Epoch:
 		// There is none: an agent that has no right takes it away, and one whose directory is full cannot write it. While
 		// one runs, it is waited for what becomes of it.
-		if e.lookedAfter() {
+		if e.alive() {
 			return e.clock().Add(file.Longest), true
 		}
 		return e.began.Add(file.Longest), true
 	case m.Endless:
 		return 0, false
-	case m.Until > e.first.Until && e.lookedAfter():
+	case m.Until > e.first.Until && e.alive():
 		return 0, false
 	}
 	return m.Until, true
 }
 
 // lookedAfter says whether an agent runs.
-func (e *atEnd) lookedAfter() bool {
-	lock, err := lockDir(e.host.config.StateDir)
+func lookedAfter(config Config) bool {
+	lock, err := lockDir(config.StateDir)
 	if err == nil {
 		_ = lock.Close()
 	}
@@ -137,7 +141,7 @@ func (e *atEnd) end(ctx context.Context) (ended bool, err error) {
 			return false, err
 		}
 	}
-	looking, cancel := context.WithTimeout(ctx, atEndProbe)
+	looking, cancel := context.WithTimeout(ctx, cmp.Or(e.probe, atEndProbe))
 	st, err := e.engine.Observe(looking)
 	cancel()
 	if err == nil && (!st.Running || st.Role == engine.RoleMirror) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/witnessd/witnessd/agent/engine/demo"
 	"github.com/witnessd/witnessd/agent/engine/postgres"
+	"github.com/witnessd/witnessd/agent/engine/sqlserver"
 )
 
 // Config is the agent's configuration file. deploy/config/witness-agent.yaml explains every key.
@@ -53,20 +54,22 @@ type Log struct {
 	Format string `yaml:"format"`
 }
 
-// Instance is one database instance on this host. Exactly the section named by Engine is read.
+// Instance is one database instance on this host. Only the section of its engine is read: sqlserver for the three
+// engines whose names begin so, else the one that is called like the engine.
 type Instance struct {
-	Name     string          `yaml:"name"`
-	Engine   string          `yaml:"engine"`
-	Gate     Gate            `yaml:"gate"`
-	Postgres postgres.Config `yaml:"postgres"`
-	Demo     demo.Config     `yaml:"demo"`
+	Name      string           `yaml:"name"`
+	Engine    string           `yaml:"engine"`
+	Gate      Gate             `yaml:"gate"`
+	Postgres  postgres.Config  `yaml:"postgres"`
+	SQLServer sqlserver.Config `yaml:"sqlserver"`
+	Demo      demo.Config      `yaml:"demo"`
 }
 
 // DefaultConfig is what an empty file means.
 func DefaultConfig() Config {
 	return Config{
-		StateDir: "/var/lib/witness-agent",
-		RunDir:   "/run/witness-agent",
+		StateDir: defaultStateDir,
+		RunDir:   defaultRunDir,
 		Link:     Listen{Listen: ":7412"},
 		HTTP:     HTTP{Listen: "127.0.0.1:7413"},
 		Log:      Log{Level: "info", Format: "text"},
@@ -77,7 +80,9 @@ func DefaultConfig() Config {
 // UnmarshalYAML fills in the engines' defaults before the file's own values.
 func (i *Instance) UnmarshalYAML(raw []byte) error {
 	type plain Instance
-	v := plain{Gate: DefaultGate(), Postgres: postgres.Default(), Demo: demo.Default()}
+	v := plain{
+		Gate: DefaultGate(), Postgres: postgres.Default(), SQLServer: sqlserver.Default(), Demo: demo.Default(),
+	}
 	if err := yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict()).Decode(&v); err != nil {
 		return err
 	}
@@ -130,9 +135,11 @@ func (c Config) Print() (string, error) {
 func (i Instance) MarshalYAML() (any, error) {
 	m := yaml.MapSlice{{Key: "name", Value: i.Name}, {Key: "engine", Value: i.Engine}, {Key: "gate", Value: i.Gate}}
 	switch i.Engine {
-	case "postgres":
+	case enginePostgres:
 		m = append(m, yaml.MapItem{Key: i.Engine, Value: i.Postgres})
-	case "demo":
+	case engineMirroring, engineGroup, engineRescue:
+		m = append(m, yaml.MapItem{Key: "sqlserver", Value: i.SQLServer})
+	case engineDemo:
 		m = append(m, yaml.MapItem{Key: i.Engine, Value: i.Demo})
 	}
 	return m, nil
@@ -178,17 +185,6 @@ func (c Config) Validate() []string {
 		}
 	}
 	return bad
-}
-
-func (i Instance) validate() error {
-	switch i.Engine {
-	case "postgres":
-		return i.Postgres.Validate()
-	case "demo":
-		return i.Demo.Validate()
-	default:
-		return fmt.Errorf("engine (%q) must be postgres or demo", i.Engine)
-	}
 }
 
 func hostPort(s string) bool {

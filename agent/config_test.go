@@ -63,7 +63,7 @@ instances: [{name: main, engine: demo, demo: {data_dir: /srv/demo}}]
 		"no witness":              {`["w1:7401"]`, "[]", "witness.endpoints must name the nodes"},
 		"endpoint without port":   {"w1:7401", "w1", `"w1" must be host:port`},
 		"link nobody can reach":   {`"db1:7412"`, `":7412"`, "link.advertise"},
-		"engine unknown":          {"engine: demo", "engine: oracle", "must be postgres or demo"},
+		"engine unknown":          {"engine: demo", "engine: oracle", "must be postgres, sqlserver-mirroring"},
 		"relative data directory": {"/srv/demo", "srv/demo", "data_dir"},
 		"instance twice": {
 			"instances: [", "instances: [{name: main, engine: demo, demo: {data_dir: /srv/x}}, ",

@@ -2,23 +2,13 @@ package agent
 
 import (
 	"context"
-	"log/slog"
 	"time"
 
 	"github.com/witnessd/witnessd/agent/engine"
-	"github.com/witnessd/witnessd/agent/engine/postgres"
 )
 
 // examinePatience bounds the examination of one instance: a hanging database must not hang the doctor.
 const examinePatience = time.Minute
-
-// newExaminer makes what looks at an instance for the doctor; nil for an engine that needs none.
-func newExaminer(c Instance) (engine.Examiner, error) {
-	if c.Engine == "postgres" {
-		return postgres.NewExaminer(c.Postgres, slog.New(slog.DiscardHandler))
-	}
-	return nil, nil
-}
 
 // examine lets the engine of an instance say what it lacks, after mending it if that is asked for.
 func (a *Agent) examine(ctx context.Context, c Instance, options DoctorOptions) []Finding {

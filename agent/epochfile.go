@@ -47,7 +47,7 @@ const epochFormat = 1
 // load reads the file; known is false if there is none. A damaged file is an error: an agent that went on
 // as if there were none would forget what it released.
 func (f epochFile) load() (file hold.File, known bool, err error) {
-	raw, err := os.ReadFile(f.path)
+	raw, err := readFile(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return hold.File{}, false, nil
 	}
@@ -129,22 +129,10 @@ func replace(path string, content []byte, durable bool) error {
 		err = closeErr
 	}
 	if err == nil {
-		err = os.Rename(temp, path)
+		err = rename(temp, path)
 	}
 	if err == nil && durable {
 		err = syncDir(filepath.Dir(path))
-	}
-	return err
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if closeErr := d.Close(); err == nil {
-		err = closeErr
 	}
 	return err
 }

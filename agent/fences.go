@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
@@ -168,26 +166,6 @@ func split(address string) (host string, port uint16) {
 	return host, uint16(n)
 }
 
-// listen is where the instance's database takes clients.
-func (i Instance) listen() string {
-	if i.Engine == "postgres" {
-		return i.Postgres.Listen
-	}
-	return i.Demo.Listen
-}
-
-// uid is whom the instance's database runs as.
-func (i Instance) uid() uint32 {
-	if i.Engine == "postgres" {
-		if u, err := user.Lookup(i.Postgres.OSUser); err == nil {
-			if n, err := strconv.ParseUint(u.Uid, 10, 32); err == nil {
-				return uint32(n)
-			}
-		}
-	}
-	return uint32(os.Geteuid())
-}
-
 // guardKernel puts the instance's rules in force, or changes them, once it is in a pair that has an epoch. While a pair
 // forms, what serves is none of this agent's business.
 func (a *Agent) guardKernel(ctx context.Context, i *instance) {
@@ -307,6 +285,8 @@ func (a *Agent) level(i *instance) (fence.Level, string) {
 	}
 	limit, timing := a.watchdog.Limit(), i.state.File.Timing
 	switch {
+	case a.opts.StartGuard != nil && a.hasGuard.Load():
+		return fence.LevelWatchdog, note + "; a second process ends service when the agent does not"
 	case limit == 0:
 		note += "; watchdog: none is on (systemd's WatchdogSec)"
 	case !a.atEnd:

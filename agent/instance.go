@@ -95,6 +95,10 @@ func (a *Agent) openInstance(ctx context.Context, c Instance, eng engine.Engine)
 	if err != nil {
 		return nil, err
 	}
+	if c.watched() && known && file.Epoch > 0 {
+		return nil, fmt.Errorf("the witness decides about pair %s of this instance, and engine %s only watches: remove the "+
+			"pair, or choose another engine", file.Name, c.Engine)
+	}
 	now := a.clock()
 	if known {
 		mark := i.mark.load()

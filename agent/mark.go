@@ -27,7 +27,7 @@ type storedMark struct {
 
 // load returns the mark of this boot, or none.
 func (m markFile) load() hold.Mark {
-	raw, err := os.ReadFile(m.path)
+	raw, err := readFile(m.path)
 	if err != nil {
 		return hold.Mark{}
 	}

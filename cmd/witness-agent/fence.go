@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -16,7 +15,7 @@ import (
 
 func fenceCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "fence", Short: "Look at this host's fence, take it away, or leave it to itself"}
-	cmd.AddCommand(fenceShowCommand(), fenceRemoveCommand(), fenceAtEndCommand())
+	cmd.AddCommand(fenceShowCommand(), fenceRemoveCommand(), fenceAtEndCommand(), fenceGuardCommand())
 	return cmd
 }
 
@@ -94,7 +93,7 @@ waits, and returns at once; with --wait it waits itself.`,
 				return &configError{err}
 			}
 			if !wait {
-				return leaveBehind(path) // which has no other directory than the root
+				return leaveBehind(path, "fence", "at-end", "--wait") // which has no other directory than the root
 			}
 			log, err := newLogger(cmd.ErrOrStderr(), c.Log)
 			if err != nil {
@@ -108,9 +107,34 @@ waits, and returns at once; with --wait it waits itself.`,
 	return cmd
 }
 
-// leaveBehind starts the waiting process in a group of its own, so that what ends the unit's main process and
+func fenceGuardCommand() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "guard",
+		Short: "End service whenever a right has run out that nobody renews",
+		Long: `End the service of this host's databases whenever their right has run out and the agent has not ended it
+itself: because it was killed, or is frozen. On Windows the agent starts this by itself, beside it; elsewhere the
+kernel's fence, or systemd with fence at-end, does better. It ends when for a minute no agent was there.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := agent.LoadConfig(path)
+			if err != nil {
+				return &configError{err}
+			}
+			log, err := newLogger(cmd.ErrOrStderr(), c.Log)
+			if err != nil {
+				return &configError{err}
+			}
+			return agent.Guard(cmd.Context(), c, agent.Options{Logger: log.With(slog.String("command", "fence guard"))})
+		},
+	}
+	cmd.Flags().StringVar(&path, "config", defaultConfig, "configuration file")
+	return cmd
+}
+
+// leaveBehind starts this program with other words, in a group of its own, so that what ends the unit's main process and
 // what is sent to a terminal's group does not end it too.
-func leaveBehind(config string) error {
+func leaveBehind(config string, words ...string) error {
 	config, err := filepath.Abs(config)
 	if err != nil {
 		return fmt.Errorf("find the configuration: %w", err)
@@ -120,11 +144,11 @@ func leaveBehind(config string) error {
 		return fmt.Errorf("find this program: %w", err)
 	}
 	//nolint:noctx // It outlives this process.
-	cmd := exec.Command(self, "fence", "at-end", "--wait", "--config", config)
-	cmd.Dir, cmd.Stderr = "/", os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd := exec.Command(self, append(words, "--config", config)...)
+	cmd.Dir, cmd.Stderr = filepath.VolumeName(self)+string(filepath.Separator), os.Stderr
+	cmd.SysProcAttr = apart()
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("leave a process behind that ends service: %w", err)
+		return fmt.Errorf("start a process that ends service when this one cannot: %w", err)
 	}
 	return cmd.Process.Release()
 }

@@ -59,5 +59,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration,
 		SilenceErrors: true,
 	}
 	cmd.AddCommand(runCommand(), doctorCommand(), fenceCommand(), configCommand(), versionCommand())
+	cmd.AddCommand(serviceCommands()...)
 	return cmd
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,9 +13,6 @@ import (
 
 	"github.com/witnessd/witnessd/agent"
 )
-
-// defaultConfig is where packages install the configuration.
-const defaultConfig = "/etc/witnessd/witness-agent.yaml"
 
 // configError marks what the user must mend in the configuration.
 type configError struct{ err error }
@@ -31,24 +29,29 @@ func runCommand() *cobra.Command {
 over: start it again within one lease, or pause the pair before.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := agent.LoadConfig(path)
-			if err != nil {
-				return &configError{err}
-			}
-			log, err := newLogger(cmd.ErrOrStderr(), c.Log)
-			if err != nil {
-				return &configError{err}
-			}
-			giveGatesRoom(c)
-			a, err := agent.New(c, agent.Options{Logger: log, Version: version()})
-			if err != nil {
-				return err
-			}
-			return a.Run(cmd.Context())
+			return runAgent(cmd.Context(), path, cmd.ErrOrStderr())
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", defaultConfig, "configuration file")
 	return cmd
+}
+
+// runAgent runs the agent of a configuration until ctx ends.
+func runAgent(ctx context.Context, path string, logs io.Writer) error {
+	c, err := agent.LoadConfig(path)
+	if err != nil {
+		return &configError{err}
+	}
+	log, err := newLogger(logs, c.Log)
+	if err != nil {
+		return &configError{err}
+	}
+	giveGatesRoom(c)
+	a, err := agent.New(c, agent.Options{Logger: log, Version: version(), StartGuard: guardian(path)})
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
 }
 
 // giveGatesRoom lets the scheduler run more than there are processors, unless the administrator has set GOMAXPROCS: a

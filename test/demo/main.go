@@ -19,7 +19,8 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	engine := flag.String("engine", "demo", "demo (needs nothing) or postgres (real servers, Debian's packages)")
+	engine := flag.String("engine", "demo", "demo (needs nothing), postgres (real servers, Debian's packages), "+
+		"sqlserver-mirroring or sqlserver-ag (a fake of ours)")
 	keep := flag.Bool("keep", false, "leave logs and data behind")
 	flag.Parse()
 	if err := run(ctx, *engine, *keep); err != nil {

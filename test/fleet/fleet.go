@@ -23,7 +23,7 @@ import (
 
 // Options say what to build.
 type Options struct {
-	Engine  string // demo or postgres
+	Engine  string // demo, postgres, sqlserver-mirroring or sqlserver-ag; the last two drive a fake
 	Pairs   []string
 	Nodes   int
 	Log     io.Writer // progress, for people
@@ -34,7 +34,7 @@ type Options struct {
 	// module.
 	Programs string
 	// Namespaces gives every node and every host a network of its own, and every agent a supervisor. It needs root,
-	// and engine postgres.
+	// and any engine but demo.
 	Namespaces bool
 	// Gates gives every host a gate; it needs namespaces.
 	Gates bool
@@ -52,6 +52,8 @@ type Options struct {
 	// StateOnDisk puts the agent's state directory on the database's disk too.
 	StateOnDisk bool
 }
+
+func (o Options) sqlServer() bool { return strings.HasPrefix(o.Engine, "sqlserver") }
 
 // Fleet is a running system.
 type Fleet struct {
@@ -136,8 +138,8 @@ func (f *Fleet) wire() error {
 		}
 		return nil
 	}
-	if f.opts.Engine != "postgres" {
-		return fmt.Errorf("engine %q does not work in namespaces: take postgres", f.opts.Engine)
+	if f.opts.Engine == "demo" {
+		return fmt.Errorf("engine %q does not work in namespaces: take postgres or sqlserver-mirroring", f.opts.Engine)
 	}
 	var err error
 	if f.opts.Lines {
@@ -180,7 +182,11 @@ func (f *Fleet) build(ctx context.Context) error {
 		}
 		args = append(args, "-overlay", overlay)
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/...")...)
+	args = append(args, "./cmd/...")
+	if f.opts.sqlServer() {
+		args = append(args, "./agent/engine/sqlserver/sqlservertest/fakesql")
+	}
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build programs: %w\n%s", err, out)
@@ -253,8 +259,7 @@ func (f *Fleet) addPair(ctx context.Context, name string) error {
 		}
 		p.Hosts[i] = h
 	}
-	f.sayf("preparing pair %s: %s is made new, %s starts empty", name, p.Hosts[0].Name, p.Hosts[1].Name)
-	if err := p.Hosts[0].Initialize(ctx); err != nil {
+	if err := f.makeDatabases(ctx, p); err != nil {
 		return err
 	}
 	for _, h := range p.Hosts {
@@ -264,6 +269,16 @@ func (f *Fleet) addPair(ctx context.Context, name string) error {
 	}
 	f.Pairs = append(f.Pairs, p)
 	return f.createPair(ctx, p)
+}
+
+func (f *Fleet) makeDatabases(ctx context.Context, p *Pair) error {
+	a, b := p.Hosts[0], p.Hosts[1]
+	if k, ok := a.engine.(togetherKit); ok {
+		f.sayf("preparing pair %s: a session of %s and %s is set up", p.Name, a.Name, b.Name)
+		return k.together(ctx, b.engine)
+	}
+	f.sayf("preparing pair %s: %s is made new, %s starts empty", p.Name, a.Name, b.Name)
+	return a.Initialize(ctx)
 }
 
 // createPair retries while the witness elects its first leader.

@@ -83,6 +83,9 @@ func (h *Host) addresses() error {
 	}
 	at := func(port string) string { return net.JoinHostPort(h.space.address.String(), port) }
 	h.Database, h.Link, h.HTTP = at("5432"), at("7412"), at("7413")
+	if h.fleet.opts.sqlServer() {
+		h.Database = at("1433")
+	}
 	if h.fleet.opts.Gates {
 		h.Gate = at("6432")
 	}

@@ -31,6 +31,27 @@ type engineKit interface {
 	connect(ctx context.Context) (conn, error)
 }
 
+// togetherKit is of a kind of database whose copies an administrator has to introduce to each other.
+type togetherKit interface {
+	together(ctx context.Context, mirror engineKit) error
+}
+
+// resumeKit is of a kind of database where a person decides what becomes of a lost primary's copy.
+type resumeKit interface {
+	resume(ctx context.Context) error
+}
+
+// Resume does on a new primary what its administrator does when the old one's host is back. Most databases need nobody.
+func (h *Host) Resume(ctx context.Context) error {
+	if k, ok := h.engine.(resumeKit); ok {
+		return k.resume(ctx)
+	}
+	return nil
+}
+
+// MirrorsReadable says whether a client can look at the rows of a mirror.
+func (f *Fleet) MirrorsReadable() bool { return !f.opts.sqlServer() }
+
 // conn is a client's connection to one host's database, primary or not.
 type conn interface {
 	// write stores the row and returns nil only if the database acknowledged it.
@@ -55,8 +76,10 @@ func newKit(engine string, h *Host) (engineKit, error) {
 			err = h.clock.steppedPrograms(k.own, bin, h.fleet.clockLibrary)
 		}
 		return k, err
+	case "sqlserver-mirroring", "sqlserver-ag":
+		return newSQLServerKit(engine, h)
 	default:
-		return nil, fmt.Errorf("engine %q must be demo or postgres", engine)
+		return nil, fmt.Errorf("engine %q must be demo, postgres, sqlserver-mirroring or sqlserver-ag", engine)
 	}
 }
 

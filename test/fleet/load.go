@@ -158,10 +158,15 @@ func (f *Fleet) Starve(ctx context.Context, cores int) error {
 		if err != nil {
 			return fmt.Errorf("keep a processor busy: %w", err)
 		}
-		f.aside.Lock()
-		f.others = append(f.others, p)
-		f.aside.Unlock()
+		f.beside(p)
 		context.AfterFunc(ctx, func() { p.kill() })
 	}
 	return nil
+}
+
+// beside has a process end with the fleet.
+func (f *Fleet) beside(p *process) {
+	f.aside.Lock()
+	defer f.aside.Unlock()
+	f.others = append(f.others, p)
 }

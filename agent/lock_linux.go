@@ -10,15 +10,16 @@ import (
 
 // lockDir keeps a second agent from using the same state directory: two loops with one epoch file would
 // promise against each other. The kernel drops the lock with the process.
-func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+func lockDir(dir string) (*os.File, error) { return lockFile(filepath.Join(dir, "lock")) }
+
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = f.Close()
-		return nil, fmt.Errorf("state directory %s is used by another agent (stop it, or give this one a "+
-			"state_dir of its own): %w", dir, err)
+		return nil, fmt.Errorf("%s is used by another agent (stop it, or give this one a state_dir of its own): %w", path, err)
 	}
 	return f, nil
 }

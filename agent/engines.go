@@ -15,6 +15,7 @@ import (
 	"github.com/witnessd/witnessd/agent/engine/sqlserver/availability"
 	"github.com/witnessd/witnessd/agent/engine/sqlserver/mirroring"
 	"github.com/witnessd/witnessd/agent/engine/sqlserver/rescue"
+	"github.com/witnessd/witnessd/agent/fence"
 )
 
 // What Instance.Engine may be.
@@ -46,6 +47,7 @@ func (i Instance) validate() error {
 
 func (a *Agent) newEngine(c Instance) (engine.Engine, error) {
 	log := a.log.With("instance", c.Name, "engine", c.Engine)
+	c.SQLServer.SocketMark = fence.AgentMark
 	c.SQLServer.StateFile = filepath.Join(a.config.StateDir, c.Name+".sqlserver")
 	switch c.Engine {
 	case enginePostgres:

@@ -13,6 +13,10 @@ import (
 	"github.com/witnessd/witnessd/agent/hold"
 )
 
+// AgentMark is the mark (SO_MARK) of the agent's own connections to databases of its host, which pass when nobody else
+// does.
+const AgentMark = 0x77_69_74_6e
+
 // LevelKernel closes the database's port in the kernel's packet filter.
 //
 // What passes is an element of a set with a time-out, so the port closes, open connections included, whatever

@@ -42,7 +42,8 @@ func (r *netRules) write(c *nftables.Conn, in content, p plan) (int, error) {
 	c.AddTable(r.table)
 	token := w.timed(tokenSet, nftables.TypeMark)
 	token.Timeout = tokenLife
-	sets, chains := []string{tokenSet, told4, told6}, []string{layout, inputChain, outputChain, forwardChain, tellChain}
+	sets := []string{tokenSet, told4, told6, agent4, agent6}
+	chains := []string{layout, inputChain, outputChain, forwardChain, tellChain, agentInChain, agentOutChain}
 	if err := w.addSet(token, in); err != nil {
 		return 0, err
 	}
@@ -55,6 +56,10 @@ func (r *netRules) write(c *nftables.Conn, in content, p plan) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	own, err := w.agents(in)
+	if err != nil {
+		return 0, err
+	}
 	known := slices.Clone(p.letGo)
 	for _, s := range p.states {
 		known = append(known, s.service.Name)
@@ -62,7 +67,7 @@ func (r *netRules) write(c *nftables.Conn, in content, p plan) (int, error) {
 		if err := w.elements(in, s); err != nil {
 			return 0, err
 		}
-		w.service(b, tell, s.service)
+		w.service(b, tell, own, s.service)
 	}
 	// Those that are known come first: what a former name of theirs has left does not cut their clients.
 	keptSets, keptChains := w.keep(b, in, known)
@@ -211,8 +216,10 @@ func (w *writer) empty(name string) *nftables.Chain {
 }
 
 // service writes the rules of one instance.
-func (w *writer) service(b bases, tell *nftables.Chain, s Service) {
+func (w *writer) service(b bases, tell *nftables.Chain, own agentChains, s Service) {
 	in, out := w.empty(inChain(s)), w.empty(outChain(s))
+	w.rule(in, marked(), jump(own.in))
+	w.rule(out, jump(own.out))
 	input, output, forward := w.part(b.input, s), w.part(b.output, s), w.part(b.forward, s)
 	for _, address := range anyAddress(s.Addresses) {
 		w.rule(input, to(address), tcpPort(toPort, s.Port), jump(in))
@@ -262,7 +269,6 @@ const (
 	told4, told6 = "told4", "told6"
 	// toldLife is longer than it takes until a database sends again what was not acknowledged.
 	toldLife = 5 * time.Second
-	toldSize = 1 << 16
 )
 
 // tell writes the chain for what a closed database sends. A client that waits for an answer sends nothing, so
@@ -271,36 +277,15 @@ const (
 // again, it gets a reset itself.
 func (w *writer) tell(in content) (*nftables.Chain, error) {
 	c := w.empty(tellChain)
-	for _, v := range []struct {
-		family  byte
-		at, len uint32
-		name    string
-		address nftables.SetDatatype
-	}{
-		{unix.NFPROTO_IPV4, 16, 4, told4, nftables.TypeIPAddr},
-		{unix.NFPROTO_IPV6, 24, 16, told6, nftables.TypeIP6Addr},
-	} {
-		key, err := nftables.ConcatSetType(v.address, nftables.TypeInetService)
+	for _, f := range families(told4, told6) {
+		set, err := w.clients(in, f, toldLife)
 		if err != nil {
 			return nil, err
 		}
-		set := w.timed(v.name, key)
-		set.Dynamic, set.Timeout, set.Size = true, toldLife, toldSize
-		if err := w.addSet(set, in); err != nil {
-			return nil, err
-		}
-		const register = unix.NFT_REG32_00
-		client := []expr.Any{
-			&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{v.family}},
-			&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: v.at, Len: v.len},
-			&expr.Payload{
-				DestRegister: register + v.len/4, Base: expr.PayloadBaseTransportHeader, Offset: toPort, Len: 2,
-			},
-		}
-		w.rule(c, client, []expr.Any{&expr.Lookup{SourceRegister: register, SetName: v.name}}, reject())
+		client := f.peer(f.to, toPort)
+		w.rule(c, client, []expr.Any{&expr.Lookup{SourceRegister: peerRegister, SetName: set.Name}}, reject())
 		w.rule(c, client, []expr.Any{
-			&expr.Dynset{SrcRegKey: register, SetName: v.name, Operation: unix.NFT_DYNSET_OP_ADD},
+			&expr.Dynset{SrcRegKey: peerRegister, SetName: set.Name, Operation: unix.NFT_DYNSET_OP_ADD},
 		}, makeReset(), accept())
 	}
 	w.rule(c, reject()) // the set is full

@@ -68,6 +68,8 @@ type Config struct {
 	Rescue  RescueConfig   `yaml:"rescue"`
 	Target  TargetConfig   `yaml:"target"`
 
+	// SocketMark marks the agent's connections, so that the host's own fence lets them pass (Linux). The agent sets it.
+	SocketMark uint32 `yaml:"-"`
 	// StateFile is what the engine must not forget. The agent sets it.
 	StateFile string `yaml:"-"`
 }

@@ -47,7 +47,7 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &dialer{host: params.Host}
+	d := &dialer{host: params.Host, mark: c.cfg.SocketMark}
 	inner := mssql.NewConnectorConfig(params)
 	inner.Dialer = d
 	stop := context.AfterFunc(ctx, d.cut)
@@ -155,6 +155,7 @@ type conn struct {
 // dialer remembers the connection that it made, so that it can be cut.
 type dialer struct {
 	host string
+	mark uint32
 
 	mu   sync.Mutex // Connect's goroutine dials, the context's cuts
 	made net.Conn
@@ -166,7 +167,7 @@ func (d *dialer) HostName() string { return d.host }
 
 // DialContext makes a connection.
 func (d *dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	var plain net.Dialer
+	plain := net.Dialer{Control: markSocket(d.mark)}
 	made, err := plain.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err

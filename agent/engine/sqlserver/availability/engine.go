@@ -87,7 +87,8 @@ func open(cfg sqlserver.Config, process service.Service, logger *slog.Logger) (*
 	e := &Engine{
 		cfg: cfg, log: logger, process: process, memory: m, client: sqlserver.NewClient(cfg, address),
 		urgent: sqlserver.NewClient(cfg, address), leases: sqlserver.NewClient(cfg, address),
-		settle: settleTime, exits: make(chan engine.Exit, exitQueue), done: make(chan struct{}), starting: make(chan struct{}, 1),
+		settle: settleTime, exits: make(chan engine.Exit, exitQueue), done: make(chan struct{}),
+		starting: make(chan struct{}, 1),
 	}
 	e.health = sqlserver.NewHealth(cfg, e.client)
 	e.work.Go(e.watch)

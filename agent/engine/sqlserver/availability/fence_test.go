@@ -225,6 +225,12 @@ func TestWriteLease(t *testing.T) {
 		t.Fatal("the lease was extended after a fence")
 	}
 	must(t, a.engine.Promote(t.Context(), b.peer()))
+	must(t, a.engine.Stop(t.Context()))
+	must(t, a.engine.Extend(t.Context(), 20*time.Second))
+	if a.Model().Groups()[0].LeaseTicks > ticks {
+		t.Fatal("the lease was extended after a stop")
+	}
+	must(t, a.engine.Promote(t.Context(), b.peer()))
 	must(t, a.engine.Extend(t.Context(), 20*time.Second))
 	must(t, a.write("rtcxds", "5", time.Second))
 }

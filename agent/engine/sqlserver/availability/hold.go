@@ -2,6 +2,7 @@ package availability
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -71,9 +72,12 @@ func (e *Engine) ReleaseCommits(ctx context.Context) error {
 
 func (e *Engine) release(ctx context.Context) error {
 	l, err := e.achieve(ctx, e.require(0))
-	if err != nil {
+	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%w. SQL Server changes a group's configuration only while more than half of its replicas "+
 			"answer: with two of them that is both; a configuration-only replica on a third host makes it two of three", err)
+	}
+	if err != nil {
+		return err
 	}
 	e.log.InfoContext(ctx, "commits are acknowledged without the mirror", "group", e.cfg.Group)
 	return e.memory.change(func(m *stored) { m.Alone = l.run })

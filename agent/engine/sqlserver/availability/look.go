@@ -161,7 +161,9 @@ func (e *Engine) look(ctx context.Context) (look, error) {
 	}
 	own := l.local()
 	l.states = slices.DeleteFunc(every, func(r sqlserver.DatabaseRow) bool {
-		return !slices.ContainsFunc(own, func(d sqlserver.GroupDatabaseRow) bool { return strings.EqualFold(d.Database, r.Name) })
+		return !slices.ContainsFunc(own, func(d sqlserver.GroupDatabaseRow) bool {
+			return strings.EqualFold(d.Database, r.Name)
+		})
 	})
 	if l.known {
 		if l.lease, err = e.client.Lease(ctx, e.cfg.Group); err != nil {
@@ -256,8 +258,8 @@ func (e *Engine) same(l look, peer engine.Peer) error {
 	if own == "" || peer.SystemID == "" || id == peer.SystemID {
 		return nil
 	}
-	return fmt.Errorf("%w: the availability group %s is %s here and %s on the partner; nothing was changed. See that both "+
-		"instances are replicas of one group", engine.ErrForeign, e.cfg.Group, id, peer.SystemID)
+	return fmt.Errorf("%w: the availability group %s is %s here and %s on the partner; nothing was changed. See that "+
+		"both instances are replicas of one group", engine.ErrForeign, e.cfg.Group, id, peer.SystemID)
 }
 
 // until looks again and again until done says so or patience has passed.

@@ -216,8 +216,8 @@ func (e *Engine) configuring() string {
 	if e.stuck.IsZero() || now().Sub(e.stuck) < stuckAfter {
 		return ""
 	}
-	return fmt.Sprintf("a change of the group's configuration has not ended for %v: more than half of its replicas must be "+
-		"reachable; a configuration-only replica on a third host helps", now().Sub(e.stuck).Round(time.Second))
+	return fmt.Sprintf("a change of the group's configuration has not ended for %v: more than half of its replicas must "+
+		"be reachable; a configuration-only replica on a third host helps", now().Sub(e.stuck).Round(time.Second))
 }
 
 // leaseWarning says that clients cannot write although they should.

@@ -37,6 +37,10 @@ func (e *Engine) Promote(ctx context.Context, peer engine.Peer) error {
 			return err
 		}
 		if !l.primary() {
+			// What was allowed in an earlier term of this primary is not allowed in this one.
+			if err := e.memory.change(func(m *stored) { m.Alone = "" }); err != nil {
+				return err
+			}
 			e.setTaking(true)
 			if l, err = e.achieve(ctx, e.takeOver()); err != nil {
 				e.setTaking(sqlserver.NumberOf(err) != errorLacks)
@@ -85,9 +89,9 @@ func (e *Engine) refused(err error) error {
 	if sqlserver.NumberOf(err) != errorLacks {
 		return err
 	}
-	return fmt.Errorf("%w: %w. This agent never forces: bring the other replica back. To accept the loss, run on this host, "+
-		"in one batch: EXEC sp_set_session_context @key = N'external_cluster', @value = N'yes'; ALTER AVAILABILITY GROUP [%s] "+
-		"FORCE_FAILOVER_ALLOW_DATA_LOSS; the agent goes on from there", ErrLacks, err, e.cfg.Group)
+	return fmt.Errorf("%w: %w. This agent never forces: bring the other replica back. To accept the loss, run on this "+
+		"host, in one batch: EXEC sp_set_session_context @key = N'external_cluster', @value = N'yes'; ALTER AVAILABILITY "+
+		"GROUP [%s] FORCE_FAILOVER_ALLOW_DATA_LOSS; the agent goes on from there", ErrLacks, err, e.cfg.Group)
 }
 
 // online waits until every database can be opened: a new primary redoes its queue first.

@@ -70,6 +70,12 @@ func TestAgentEndsInTheMiddle(t *testing.T) {
 		if s := a.observe(); s.Commits != engine.CommitsAlone {
 			t.Fatalf("a new agent held up the clients of a primary that goes on alone: %v", s.Commits)
 		}
+		fence(t, a)
+		must(t, a.engine.Promote(t.Context(), b.peer()))
+		if s := a.observe(); s.Commits != engine.CommitsHeld {
+			t.Fatalf("after a fence commits are %v before anybody has said that they need not be held", s.Commits)
+		}
+		must(t, a.engine.ReleaseCommits(t.Context()))
 		a.process.crash()
 		must(t, a.engine.Promote(t.Context(), b.peer()))
 		if s := a.observe(); s.Commits != engine.CommitsHeld {

@@ -33,8 +33,8 @@ func unusable(v view) string {
 			"has happened meanwhile, and its failover is a forced one. Move it by hand, or create it anew with " +
 			"CLUSTER_TYPE = EXTERNAL"
 	case sqlserver.ClusterWSFC:
-		return "Windows Server Failover Clustering decides about it (CLUSTER_TYPE = WSFC), and two judges are one too many. " +
-			"Leave it to that, or create it anew with CLUSTER_TYPE = EXTERNAL"
+		return "Windows Server Failover Clustering decides about it (CLUSTER_TYPE = WSFC), and two judges are one too " +
+			"many. Leave it to that, or create it anew with CLUSTER_TYPE = EXTERNAL"
 	default:
 		return "its CLUSTER_TYPE is " + v.group.ClusterType + ", not EXTERNAL"
 	}

@@ -3,10 +3,16 @@ package mirroring
 import (
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/witnessd/witnessd/agent/engine"
 	"github.com/witnessd/witnessd/agent/engine/sqlserver"
 )
+
+// exchangeGrace is how long partners that exchange their roles may not hear each other: the session ends in its old
+// form and begins in its new one. A principal that was a connected mirror as short a time ago has become one by an
+// exchange.
+const exchangeGrace = 2 * time.Second
 
 // opening is a database that Promote let clients write to.
 type opening struct {
@@ -110,7 +116,9 @@ func roleOf(l look, m stored, joining bool) (engine.Role, string) {
 	case !m.Managed:
 		return engine.RolePrimary, "" // it has been this way since before there was an agent
 	}
-	lonely := l.these(func(d database) bool { return d.principal() && !d.Connected() })
+	lonely := l.these(func(d database) bool {
+		return d.principal() && !d.Connected() && l.began.Sub(l.joined[d.GUID]) > exchangeGrace
+	})
 	for _, d := range l.unit {
 		if isOpened(d, m) {
 			if l.split() || len(principals) == len(l.unit) && len(l.these(waiting(m))) == 0 {

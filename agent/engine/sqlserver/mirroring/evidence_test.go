@@ -3,6 +3,7 @@ package mirroring
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/witnessd/witnessd/agent/engine"
 	"github.com/witnessd/witnessd/agent/engine/sqlserver"
@@ -40,7 +41,7 @@ func row(t *testing.T, text string) database {
 // lookAt is a look at databases, in an instance that started at "monday".
 func lookAt(t *testing.T, rows ...string) look {
 	t.Helper()
-	l := look{run: "run-1", started: "monday"}
+	l := look{began: now(), run: "run-1", started: "monday"}
 	for _, text := range rows {
 		l.unit = append(l.unit, row(t, text))
 	}
@@ -109,6 +110,27 @@ func TestRole(t *testing.T) {
 				t.Errorf("got %v %q, want %v %q", got, step, c.want, c.step)
 			}
 		})
+	}
+}
+
+func TestAnExchangeTakesAMoment(t *testing.T) {
+	l := lookAt(t, "a P DISCONNECTED 2", "b P SYNCHRONIZED 2")
+	for age, want := range map[time.Duration]engine.Role{
+		exchangeGrace: engine.RoleMirror, exchangeGrace + 1: engine.RolePrimary,
+	} {
+		l.joined = map[string]time.Time{"GUID-a": l.began.Add(-age)}
+		if got, _ := roleOf(l, stored{Managed: true}, false); got != want {
+			t.Errorf("principal, not connected, and a mirror %v ago: %v, want %v", age, got, want)
+		}
+	}
+	mirror := lookAt(t, "a M SYNCHRONIZED 1")
+	s := sightOf(l, sightOf(mirror, sight{}))
+	if !s.joined["GUID-a"].Equal(mirror.began) {
+		t.Error("when it was last a connected mirror is forgotten at the next look")
+	}
+	l.run = "run-2"
+	if s := sightOf(l, sightOf(mirror, sight{})); len(s.joined) > 0 {
+		t.Error("what an earlier process was counts for the next one")
 	}
 }
 

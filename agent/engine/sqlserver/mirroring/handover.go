@@ -30,7 +30,9 @@ func (e *Engine) HandOver(ctx context.Context, peer engine.Peer) (engine.Handove
 		if err := e.move(ctx, l); err != nil {
 			return err
 		}
-		if l, err = e.look(ctx); err != nil {
+		// The sessions begin anew in their new form. That they do is not needed for the proof: a mirror that was made one
+		// by an exchange has given everything away.
+		if l, _, err = e.until(ctx, linkPatience, func(l look) bool { return l.all(joined) }); err != nil {
 			return fmt.Errorf("look at what was handed over: %w", err)
 		}
 		if !l.all(database.mirror) {

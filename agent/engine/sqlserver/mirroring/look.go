@@ -49,7 +49,7 @@ func (e *Engine) look(ctx context.Context) (look, error) {
 	}
 	l := look{began: began, run: p.Run, started: started, unit: unitOf(e.cfg, rows, all), rows: all}
 	l.others = othersOf(l.unit, all)
-	e.keep(l)
+	l.joined = e.keep(l)
 	return l, nil
 }
 
@@ -73,17 +73,18 @@ func (e *Engine) startedAt(ctx context.Context, run string) (string, error) {
 
 // keep remembers what a look says for certain. What a later look has said already is left alone. The disk is not
 // waited for: a look has to end in time whatever the disk does, and what rests on the file writes it first.
-func (e *Engine) keep(l look) {
+func (e *Engine) keep(l look) (joined map[string]time.Time) {
 	e.looking.Lock()
 	defer e.looking.Unlock()
 	e.mu.Lock()
 	newest := !l.began.Before(e.last.began)
 	if newest {
-		e.last = sightOf(l)
+		e.last = sightOf(l, e.last)
 	}
+	joined = e.last.joined
 	e.mu.Unlock()
 	if !newest {
-		return
+		return joined
 	}
 	m := e.memory.read()
 	proofs, principal, system := proofsAfter(l, m.Proofs), len(l.these(database.principal)) > 0, systemID(l.unit)
@@ -91,7 +92,7 @@ func (e *Engine) keep(l look) {
 		system = m.System
 	}
 	if sameProofs(proofs, m.Proofs) && principal == m.Principal && system == m.System {
-		return
+		return joined
 	}
 	e.memory.set(func(m *stored) { m.Proofs, m.Principal, m.System = proofs, principal, system })
 	e.spawn(func() {
@@ -99,6 +100,7 @@ func (e *Engine) keep(l look) {
 			e.log.Error("what a look has proved is not on disk; an agent that starts now would not know it", "error", err)
 		}
 	})
+	return joined
 }
 
 // same refuses to touch the sessions of another pair. Sessions are told apart by their GUIDs, of which the partner's
@@ -128,9 +130,7 @@ func (e *Engine) until(ctx context.Context, patience time.Duration, done func(lo
 		if ctx.Err() != nil {
 			return l, false, context.Cause(ctx)
 		}
-		if err != nil {
-			last = err
-		}
+		last = err
 		if now().Sub(begun) > patience {
 			return l, false, last
 		}

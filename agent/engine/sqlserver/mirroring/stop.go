@@ -22,7 +22,7 @@ const (
 // running: no client can write there, SQL Server keeps it so over every restart, and the partner needs its mirror.
 func (e *Engine) Stop(ctx context.Context) error {
 	return e.perform(ctx, "stop", func(ctx context.Context) error {
-		if l, err := e.look(ctx); err == nil && l.all(joined) {
+		if l, err := e.look(ctx); err == nil && l.all(joined) || e.handedOver(ctx, lookPatience) {
 			return e.waitIdle(ctx)
 		}
 		return e.end(ctx)
@@ -47,14 +47,14 @@ func (e *Engine) waitIdle(ctx context.Context) error {
 
 // handedOver says that this run of the instance has handed everything over, and that it is seen, now, to be principal
 // of nothing.
-func (e *Engine) handedOver(ctx context.Context) bool {
+func (e *Engine) handedOver(ctx context.Context, patience time.Duration) bool {
 	e.mu.Lock()
 	handed := e.handed
 	e.mu.Unlock()
 	if handed == "" {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, askFirst)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	l, err := e.look(ctx)
 	return err == nil && l.run == handed && l.all(database.mirror)
@@ -94,7 +94,7 @@ func (e *Engine) Fence(ctx context.Context) error {
 	}
 	run := e.last.run
 	e.mu.Unlock()
-	if e.handedOver(ctx) {
+	if e.handedOver(ctx, askFirst) {
 		e.log.InfoContext(ctx, "nothing to fence: every database was handed over")
 		return nil
 	}

@@ -33,6 +33,7 @@ type look struct {
 	unit    []database
 	others  []string // databases of users that are not in the unit
 	rows    []sqlserver.DatabaseRow
+	joined  map[string]time.Time // when each session last had this host as its connected mirror, in this run
 }
 
 // unitOf picks the databases that move together out of what an instance shows: those that are configured, in their

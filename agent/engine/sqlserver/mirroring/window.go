@@ -30,12 +30,21 @@ type sight struct {
 	unsafe []string // databases of which the mirror may lack something
 	ends   sqlserver.Vector
 	seqs   map[string]int32
+	// joined is when each session was last seen in this run with this host as its connected mirror, by guid.
+	joined map[string]time.Time
 }
 
-// sightOf keeps of a look what counts when the process ends.
-func sightOf(l look) sight {
-	s := sight{began: l.began, run: l.run, ends: l.ends(), seqs: map[string]int32{}}
+// sightOf keeps of a look what counts later. before is the last one.
+func sightOf(l look, before sight) sight {
+	s := sight{
+		began: l.began, run: l.run, ends: l.ends(), seqs: map[string]int32{}, joined: map[string]time.Time{},
+	}
 	for _, d := range l.unit {
+		if joined(d) {
+			s.joined[d.GUID] = l.began
+		} else if at, ok := before.joined[d.GUID]; ok && before.run == l.run {
+			s.joined[d.GUID] = at
+		}
 		// A mirror has told nobody of anything.
 		if !d.mirror() && !(d.principal() && d.safe()) {
 			s.unsafe = append(s.unsafe, strings.TrimSpace(d.Database+" "+d.Role+" "+d.State))

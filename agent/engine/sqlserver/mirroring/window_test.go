@@ -27,7 +27,7 @@ func TestEnding(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			l := lookAt(t, c.rows...)
 			l.began = now()
-			if e := endingOf(sightOf(l), c.age); e.Proven != c.proven {
+			if e := endingOf(sightOf(l, sight{}), c.age); e.Proven != c.proven {
 				t.Errorf("proven %v (%s), want %v", e.Proven, e.Why, c.proven)
 			}
 		})
@@ -37,7 +37,7 @@ func TestEnding(t *testing.T) {
 	}
 	async := lookAt(t, "a P SYNCHRONIZED")
 	async.began, async.unit[0].Safety = now(), sqlserver.SafetyIsOff
-	if e := endingOf(sightOf(async), 0); e.Proven {
+	if e := endingOf(sightOf(async, sight{}), 0); e.Proven {
 		t.Errorf("proven with SAFETY OFF: %s", e.Why)
 	}
 }

@@ -234,7 +234,8 @@ func arithmetic(op string, a, b any) (any, error) {
 }
 
 func noConversion(value, kind string) error {
-	return sqlError(errorConversion, 16, "Conversion failed when converting the value '%s' to data type %s.", short(value), kind)
+	return sqlError(errorConversion, 16, "Conversion failed when converting the value '%s' to data type %s.",
+		short(value), kind)
 }
 
 // fit turns a value into one of a column's kind.

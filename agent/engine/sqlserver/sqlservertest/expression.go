@@ -211,9 +211,9 @@ func (p *parser) call(name string) *expression {
 func reserved(word string) bool {
 	switch strings.ToUpper(word) {
 	case "SELECT", "FROM", "WHERE", "ORDER", "JOIN", "LEFT", "INNER", "OUTER", "ON", "AND", "OR", "NOT", "AS", "IN",
-		"LIKE", "IS", "NULL", "INSERT", "UPDATE", "DELETE", "SET", "VALUES", "INTO", "CREATE", "ALTER", "DROP", "EXEC", "EXECUTE",
-		"USE", "BEGIN", "COMMIT", "ROLLBACK", "DECLARE", "WITH", "BY", "TOP", "IF", "ELSE", "END", "PRINT", "WAITFOR",
-		"BACKUP", "RESTORE", "SHUTDOWN", "GRANT", "CROSS", "GROUP", "HAVING", "UNION":
+		"LIKE", "IS", "NULL", "INSERT", "UPDATE", "DELETE", "SET", "VALUES", "INTO", "CREATE", "ALTER", "DROP", "EXEC",
+		"EXECUTE", "USE", "BEGIN", "COMMIT", "ROLLBACK", "DECLARE", "WITH", "BY", "TOP", "IF", "ELSE", "END", "PRINT",
+		"WAITFOR", "BACKUP", "RESTORE", "SHUTDOWN", "GRANT", "CROSS", "GROUP", "HAVING", "UNION":
 		return true
 	}
 	return false

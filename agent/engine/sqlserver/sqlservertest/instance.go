@@ -25,7 +25,7 @@ type Options struct {
 	Quiet time.Duration
 	// Login is user:password; "" for sa:fake.
 	Login string
-	// TLS lets clients connect with TDS 8 (encrypt=strict); nil for plain connections only.
+	// TLS lets clients demand encryption (encrypt=true or strict); nil for plain connections only.
 	TLS *tls.Config
 }
 

@@ -3,6 +3,7 @@ package sqlservertest_test
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -40,6 +41,30 @@ func TestMirroring(t *testing.T) {
 	}
 	b.Knobs().HideMirrors(true)
 	want(t, "to one who is not sysadmin", texts(t, b.DB(t, "master"), look))
+}
+
+// A client whose commit is under way at a crash learns nothing: neither that it failed nor that it did not.
+func TestCrashDuringCommit(t *testing.T) {
+	a, b := sqlservertest.Start(t, quick()), sqlservertest.Start(t, quick())
+	sqlservertest.Mirror(t, []string{"app"}, a, b, nil, 1000)
+	db := a.DB(t, "app")
+	exec(t, db, "INSERT INTO t VALUES ('before')")
+	a.Knobs().Cut(b.Endpoint(), true, true)
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := db.ExecContext(t.Context(), "INSERT INTO t VALUES ('open')")
+		waiting <- err
+	}()
+	sqlservertest.Eventually(t, "the commit waits", func() (bool, string) {
+		rows, err := a.Model().Select("app", "t")
+		return len(rows) == 2, fmt.Sprint(rows, err)
+	})
+	a.Crash()
+	if err := <-waiting; err == nil || numberOf(err) != 0 {
+		t.Errorf("got %v, want the end of the connection", err)
+	}
+	a.Restart(t)
+	sqlservertest.Synchronized(t, a, "app")
 }
 
 // A client whose database moves away loses its connection, and is told so when it comes again.

@@ -120,6 +120,8 @@ func (i *run) crash() {
 		//nolint:errcheck // the port is gone either way
 		l.Close()
 	}
+	// Clients first: they see the connection end, and not that the databases are gone.
+	i.server.Drop()
 	i.model.Crash()
 	i.server.Close()
 	i.serving.Wait()

@@ -148,15 +148,12 @@ func (s *session) failed(r *tds.Response, err error) {
 	var refused *model.Error
 	switch {
 	case errors.Is(err, model.ErrEnded), errors.Is(err, context.Canceled):
+		// Of a statement that the client has stopped nothing is told but that: the server looks at no answer then.
 		r.Drop = true
 	case errors.As(err, &refused):
 		r.Errors = append(r.Errors, wire(refused))
 	default:
 		r.Errors = append(r.Errors, tds.Error{Number: 50000, Class: 16, State: 1, Message: "the fake: " + err.Error()})
-	}
-	// The driver does not end a transaction that failed at its commit: SQL Server has rolled it back.
-	if errors.Is(err, context.Canceled) {
-		r.Drop = s.over.Err() != nil
 	}
 }
 

@@ -299,12 +299,14 @@ func (s *session) insertRows(ctx context.Context, i insert) (int64, error) {
 	if e := s.instance.access(database, true); e != nil {
 		return 0, e
 	}
-	if _, err := s.instance.model.Select(database, name); err != nil {
-		return 0, s.named(err, i.table)
-	}
 	columns, err := s.columnsOf(database, name)
 	if err != nil {
 		return 0, err
+	}
+	if columns == nil {
+		if _, err := s.instance.model.Select(database, name); err != nil {
+			return 0, s.named(err, i.table)
+		}
 	}
 	at := s.scope()
 	var entries []entry

@@ -149,6 +149,15 @@ func (i *run) mirroringView() table {
 			return f(m)
 		}
 	}
+	// Without a witness its columns are NULL.
+	witnessed := func(f func(M) any) func(M) any {
+		return func(m M) any {
+			if m.Witness == "" {
+				return nil
+			}
+			return f(m)
+		}
+	}
 	return view(rows,
 		field[M]{"database_id", tds.Int, func(m M) any { return int64(m.ID) }},
 		field[M]{"mirroring_guid", tds.GUID, func(m M) any { return orNull(m.GUID) }},
@@ -162,9 +171,9 @@ func (i *run) mirroringView() table {
 		field[M]{"mirroring_safety_sequence", tds.Int, mirrored(func(m M) any { return int64(m.SafetySequence) })},
 		field[M]{"mirroring_partner_name", tds.Text, func(m M) any { return orNull(m.Partner) }},
 		field[M]{"mirroring_partner_instance", tds.Text, func(m M) any { return orNull(m.PartnerInstance) }},
-		field[M]{"mirroring_witness_name", tds.Text, mirrored(func(m M) any { return m.Witness })},
-		field[M]{"mirroring_witness_state", tds.TinyInt, mirrored(func(m M) any { return int64(m.WitnessState) })},
-		field[M]{"mirroring_witness_state_desc", tds.Text, func(m M) any { return orNull(m.WitnessStateDesc) }},
+		field[M]{"mirroring_witness_name", tds.Text, func(m M) any { return orNull(m.Witness) }},
+		field[M]{"mirroring_witness_state", tds.TinyInt, witnessed(func(m M) any { return int64(m.WitnessState) })},
+		field[M]{"mirroring_witness_state_desc", tds.Text, witnessed(func(m M) any { return m.WitnessStateDesc })},
 		field[M]{"mirroring_failover_lsn", tds.Numeric, mirrored(func(m M) any { return numericLSN(m.FailoverLSN) })},
 		field[M]{"mirroring_end_of_log_lsn", tds.Numeric, mirrored(func(m M) any { return numericLSN(m.EndOfLog) })},
 		field[M]{"mirroring_connection_timeout", tds.Int, mirrored(func(m M) any { return int64(m.Timeout) })},

@@ -85,6 +85,7 @@ func serve(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer closeControl()
+	//nolint:errcheck // who does not read this line finds out by asking the port
 	fmt.Fprintf(out, "ready clients=%s endpoint=%s\n", instance.Address(), instance.Endpoint())
 	select {
 	case <-ctx.Done():

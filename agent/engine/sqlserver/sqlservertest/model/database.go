@@ -143,7 +143,7 @@ func errNoTable(table string) *Error { return fail(208, "Invalid object name '%s
 func (i *Instance) commit(ctx context.Context, db string, write func(*database) (record, error)) error {
 	outcome := make(chan error, 1)
 	var ended <-chan struct{}
-	err := i.do(func() error {
+	err := i.runUntil(ctx, func() error {
 		if err := i.access(db, true); err != nil {
 			return err
 		}

@@ -166,33 +166,23 @@ func (i *Instance) AlterGroup(ctx context.Context, name string, verb GroupVerb, 
 		return i.await(ctx, joinLimit, fail(41106, "Cannot join availability group '%s': no primary has offered it.", name),
 			func() (bool, error) { return i.ags().join(name, argument) })
 	}
-	run := func(g *group) (bool, error) { return true, g.alter(verb, argument) }
-	switch verb {
-	case GroupGrant:
+	if verb == GroupGrant {
 		return nil
-	case GroupFailover, GroupForce:
-		// What was begun is ended once: begin answers for the first round, and the rest only waits.
-		begun := false
-		run = func(g *group) (bool, error) {
-			if !begun {
-				begun = true
-				if err := g.begin(verb == GroupForce, external); err != nil {
-					return true, err
-				}
-			}
-			return g.taking == nil || !g.taking.until.IsZero(), nil
+	}
+	// What is begun is begun once; the rounds after that wait for its end.
+	begun := false
+	run := func(g *group) (bool, error) {
+		if begun {
+			return g.done(verb), nil
 		}
-	case GroupRequired:
-		begun := false
-		run = func(g *group) (bool, error) {
-			if !begun {
-				begun = true
-				if err := g.alter(verb, argument); err != nil {
-					return true, err
-				}
-			}
-			return g.configuring.IsZero(), nil
+		begun = true
+		var err error
+		if verb == GroupFailover || verb == GroupForce {
+			err = g.begin(verb == GroupForce, external)
+		} else {
+			err = g.alter(verb, argument)
 		}
+		return err != nil || g.done(verb), err
 	}
 	// Without a majority of replicas a change of the configuration waits for one, for as long as the client does.
 	return i.await(ctx, alterLimit, fail(41131, "The operation on availability group '%s' timed out.", name),
@@ -203,6 +193,14 @@ func (i *Instance) AlterGroup(ctx context.Context, name string, verb GroupVerb, 
 			}
 			return run(g)
 		})
+}
+
+// done says that a statement that was begun may be answered.
+func (g *group) done(verb GroupVerb) bool {
+	if verb == GroupRequired {
+		return g.configuring.IsZero()
+	}
+	return g.taking == nil || !g.taking.until.IsZero()
 }
 
 const (

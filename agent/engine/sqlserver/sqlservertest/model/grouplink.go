@@ -349,7 +349,8 @@ func (g *group) acked(m groupMessage) {
 	}
 	p.acked[m.Database] = m.LSN
 	k := key(m.From, m.Database)
-	if r.Mode == modeSync && g.mode() == modeSync && m.LSN == d.end() && !g.Config.Synced[k] && g.Config.Suspended[k] == "" {
+	may := r.Mode == modeSync && g.mode() == modeSync && g.Config.Suspended[k] == ""
+	if may && m.LSN == d.end() && !g.Config.Synced[k] {
 		g.change(func(c *configuration) { c.Synced[k] = true })
 	}
 	g.acknowledge()

@@ -143,17 +143,33 @@ func (i *Instance) run(f func()) bool {
 	}
 }
 
+// runUntil is run for a caller that may give up. What f does, and what it has captured, may then come later.
+func (i *Instance) runUntil(ctx context.Context, f func() error) error {
+	done := make(chan error, 1)
+	i.post(func() { done <- f() })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-i.dead:
+		return errDown()
+	}
+}
+
 // await has the loop run f until it says that it is finished. After limit it gives late back.
 func (i *Instance) await(ctx context.Context, limit time.Duration, late error, f func() (bool, error)) error {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for {
-		var finished bool
-		var err error
-		if !i.run(func() { finished, err = f() }) {
-			return errDown()
-		}
-		if finished || err != nil {
+		err := i.runUntil(ctx, func() error {
+			finished, err := f()
+			if err == nil && !finished {
+				return errUnfinished
+			}
+			return err
+		})
+		if !errors.Is(err, errUnfinished) {
 			return err
 		}
 		select {
@@ -167,6 +183,9 @@ func (i *Instance) await(ctx context.Context, limit time.Duration, late error, f
 		}
 	}
 }
+
+// errUnfinished has await ask again.
+var errUnfinished = errors.New("not finished")
 
 const awaitPause = 2 * time.Millisecond
 

@@ -97,7 +97,7 @@ func (i *Instance) lostPrincipal(s *session) {
 	if s.connected {
 		s.armed = s.synced && s.Safety == safetyFull && s.witnessed && s.watching && !s.Suspended
 	}
-	s.connected, s.synced, s.witnessed = false, false, false
+	s.connected, s.synced, s.witnessed, s.greeted = false, false, false, false
 	if s.taking != nil && s.taking.manual {
 		s.taking = nil
 	}
@@ -109,7 +109,7 @@ func (i *Instance) tickMirror(s *session) {
 	switch {
 	case s.taking != nil:
 		i.promote(s)
-	case s.armed && s.watching && !s.asking:
+	case s.armed && s.watching && !s.asking && !s.greeted:
 		s.asking = true
 		i.send(s.Witness, message{Kind: kindTake, Session: s.GUID, Database: s.Database, Seq: s.Seq + 1})
 	}

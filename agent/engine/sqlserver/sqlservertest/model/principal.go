@@ -25,7 +25,7 @@ func (i *Instance) greetPartner(s *session) {
 		s.parked = true
 		return
 	}
-	s.parked = false
+	s.parked, s.greeted = false, true
 	i.tell(s, message{
 		Kind: kindSession, Role: s.Role, Seq: s.Seq, LSN: s.db.end(), Forks: s.db.forks(), Suspend: s.Suspended,
 	})

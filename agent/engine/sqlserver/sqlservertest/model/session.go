@@ -72,6 +72,7 @@ type session struct {
 	forcing   bool      // asking: for a forced service
 	refused   bool      // the witness has refused a forced service
 	taking    *takeover // becoming principal, once redo is done
+	greeted   bool      // the principal is back, and was told what this is: the witness is not asked any more
 	parked    bool      // a partner that is back waits for the end of asking or taking
 	told      string    // the witness that the principal was told of
 }

@@ -270,7 +270,7 @@ func (i *Instance) setWitness(ctx context.Context, db, witness string) error {
 			return s.confirm && s.seen == witness, nil
 		})
 	}
-	i.run(func() {
+	i.post(func() {
 		if s != nil {
 			s.prospect, s.offer = "", nil
 			i.configure(s)
@@ -343,7 +343,7 @@ func (i *Instance) witnessOff(ctx context.Context, db string) error {
 		i.configure(s)
 		return true, nil
 	})
-	i.run(func() {
+	i.post(func() {
 		if s := i.session(db); s != nil {
 			s.offer = nil
 		}

@@ -22,10 +22,14 @@ type Greeting struct {
 	Port     uint16 // of RouteTo
 }
 
-// prelogin is the answer to a client's first message: SQL Server 2022, without encryption inside of TDS packets.
-func prelogin() []byte {
-	const encryptionNotSupported = 2
-	options := [][]byte{{16, 0, 0x0F, 0xA0, 0, 0}, {encryptionNotSupported}, {0}, {}, {0}}
+// prelogin is the answer to a client's first message. It says that this is version 16, and whether what follows is
+// encrypted.
+func prelogin(encrypted bool) []byte {
+	encryption := byte(encryptionNotSupported)
+	if encrypted {
+		encryption = encryptionOn
+	}
+	options := [][]byte{{16, 0, 0x0F, 0xA0, 0, 0}, {encryption}, {0}, {}, {0}}
 	var head, data []byte
 	begin := 5*len(options) + 1
 	for kind, value := range options {

@@ -71,7 +71,7 @@ func readMessage(from *bufio.Reader) (message, error) {
 func known(kind byte) bool { return kind <= packetPrelogin }
 
 // packets cuts an answer into packets of a size.
-func packets(body []byte, size int, spid uint16) []byte {
+func packets(kind byte, body []byte, size int, spid uint16) []byte {
 	most := size - headerSize
 	out := make([]byte, 0, len(body)+headerSize*(len(body)/most+1))
 	for id := byte(1); ; id++ {
@@ -79,7 +79,7 @@ func packets(body []byte, size int, spid uint16) []byte {
 		if n == len(body) {
 			status = statusLast
 		}
-		out = append(out, packetReply, status)
+		out = append(out, kind, status)
 		out = binary.BigEndian.AppendUint16(out, uint16(n+headerSize))
 		out = binary.BigEndian.AppendUint16(out, spid)
 		out = append(out, id, 0)

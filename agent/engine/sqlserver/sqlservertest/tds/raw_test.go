@@ -170,7 +170,9 @@ func FuzzLogin(f *testing.F) {
 	f.Add(loginMessage(1))
 	f.Add(make([]byte, loginFixed))
 	f.Add([]byte{})
+	f.Add(prelogin(true))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		wantsEncryption(data)
 		l, err := parseLogin(data)
 		if err == nil && (l.packet < 512 || l.packet > 32767) {
 			t.Errorf("packets of %d bytes", l.packet)

@@ -27,7 +27,7 @@ type Server struct {
 	Login func(ctx context.Context, l Login, kill func()) (Session, Greeting, []Error)
 	// Gate, if any, is asked before anything is answered, and may wait, for ever if it likes.
 	Gate func(ctx context.Context)
-	// TLS, if any, lets clients connect with TDS 8.
+	// TLS, if any, lets clients demand encryption: with TDS 7 in its own way, with TDS 8 by beginning with TLS.
 	TLS *tls.Config
 
 	mu      sync.Mutex
@@ -128,7 +128,7 @@ func (c *connection) kill() {
 
 func (c *connection) serve() {
 	defer c.kill()
-	if !c.secure() {
+	if !c.beginsWithTLS() {
 		return
 	}
 	session := c.login()
@@ -157,32 +157,6 @@ func (c *connection) serve() {
 	}
 }
 
-// secure finds out whether the client begins with TLS.
-func (c *connection) secure() bool {
-	const handshake = 0x16
-	c.stream, c.in = c.raw, bufio.NewReader(c.raw)
-	first, err := c.in.Peek(1)
-	if err != nil || first[0] != handshake {
-		return err == nil
-	}
-	if c.server.TLS == nil {
-		return false
-	}
-	config := c.server.TLS.Clone()
-	config.NextProtos = []string{"tds/8.0"}
-	c.stream = tls.Server(peeked{c.raw, c.in}, config)
-	c.in = bufio.NewReader(c.stream)
-	return true
-}
-
-// peeked is a connection whose first bytes lie in a buffer.
-type peeked struct {
-	net.Conn
-	in *bufio.Reader
-}
-
-func (p peeked) Read(b []byte) (int, error) { return p.in.Read(b) }
-
 func (c *connection) gate() {
 	if c.server.Gate != nil {
 		c.server.Gate(c.ctx)
@@ -190,7 +164,7 @@ func (c *connection) gate() {
 }
 
 func (c *connection) write(body []byte) bool {
-	_, err := c.stream.Write(packets(body, c.size, c.spid))
+	_, err := c.stream.Write(packets(packetReply, body, c.size, c.spid))
 	return err == nil
 }
 
@@ -202,7 +176,12 @@ func (c *connection) login() Session {
 		return nil
 	}
 	c.gate()
-	if !c.write(prelogin()) {
+	// Within TDS 8 everything is encrypted already.
+	encrypted := c.server.TLS != nil && c.stream == c.raw && wantsEncryption(m.body)
+	if !c.write(prelogin(encrypted)) {
+		return nil
+	}
+	if encrypted && c.encrypt() != nil {
 		return nil
 	}
 	m, err = readMessage(c.in)

@@ -301,7 +301,7 @@ func certificate(t *testing.T) (tls.Certificate, string) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, file
 }
 
-// TDS 8 and plain connections use the same port. Who demands encryption inside of TDS is refused by its own driver.
+// All kinds of encryption, and none, use the same port.
 func TestEncryption(t *testing.T) {
 	pair, file := certificate(t)
 	up := serve(t, &Server{TLS: &tls.Config{Certificates: []tls.Certificate{pair}}}, Greeting{Database: "app"},
@@ -315,7 +315,8 @@ func TestEncryption(t *testing.T) {
 		{"encrypt=strict&certificate=" + file, ""},
 		{plain, ""},
 		{"encrypt=false&certificate=" + file, ""},
-		{"encrypt=true&certificate=" + file, "encryption"},
+		{"encrypt=true&certificate=" + file, ""},
+		{"encrypt=true", "certificate"},
 	} {
 		var x string
 		err := up.db(t, c.extra).QueryRowContext(t.Context(), "SELECT much text").Scan(&x)
@@ -324,7 +325,9 @@ func TestEncryption(t *testing.T) {
 		}
 	}
 	without := serve(t, &Server{}, Greeting{Database: "app"}, func(context.Context, Request) Response { return Response{} })
-	if err := without.db(t, "encrypt=strict&certificate="+file).PingContext(t.Context()); err == nil {
-		t.Error("a server without a certificate took a TLS connection")
+	for _, encrypt := range []string{"strict", "true"} {
+		if err := without.db(t, "encrypt="+encrypt+"&certificate="+file).PingContext(t.Context()); err == nil {
+			t.Errorf("a server without a certificate took a connection with encrypt=%s", encrypt)
+		}
 	}
 }

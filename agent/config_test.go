@@ -1,13 +1,17 @@
 package agent_test
 
 import (
+	"fmt"
+	"iter"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/witnessd/witnessd/agent"
 	"github.com/witnessd/witnessd/agent/engine/demo"
 	"github.com/witnessd/witnessd/agent/engine/postgres"
+	"github.com/witnessd/witnessd/agent/engine/sqlserver"
 )
 
 // The annotated example is the reference of the defaults: apart from what a site must set, it says what an empty
@@ -40,6 +44,53 @@ func TestExampleIsTheDefaults(t *testing.T) {
 	}
 	if normal(gotText) != normal(wantText) {
 		t.Errorf("example means\n%s\ndefaults are\n%s", gotText, wantText)
+	}
+}
+
+// TestExampleForSQLServer is the same for the section that the other example has not.
+func TestExampleForSQLServer(t *testing.T) {
+	raw, err := os.ReadFile("../deploy/config/witness-agent-sqlserver.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := agent.ParseConfig(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := sqlserver.Default()
+	want.Listen, want.User, want.PasswordFile = "sql1:1433", "witness-agent", "/etc/witnessd/sqlserver.password"
+	want.Databases = []string{"xds", "lis", "rtcab", "rtcxds", "rtcshared", "rgsconfig", "rgsdyn", "cpsdyn"}
+	want.Service.Unit = "mssql-server.service"
+	gotText, wantText := fmt.Sprintf("%+v", got.Instances[0].SQLServer), fmt.Sprintf("%+v", want)
+	if gotText != wantText {
+		t.Errorf("example means\n%s\ndefaults are\n%s", gotText, wantText)
+	}
+	for key := range keys(reflect.TypeFor[sqlserver.Config]()) {
+		if !strings.Contains(string(raw), key+":") {
+			t.Errorf("the example does not show %s", key)
+		}
+	}
+}
+
+// keys are the names of a section's keys, those of its parts included.
+func keys(of reflect.Type) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for field := range of.Fields() {
+			key, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+			if key == "-" {
+				continue
+			}
+			if !yield(key) {
+				return
+			}
+			if field.Type.Kind() == reflect.Struct {
+				for inner := range keys(field.Type) {
+					if !yield(inner) {
+						return
+					}
+				}
+			}
+		}
 	}
 }
 

@@ -22,8 +22,8 @@ const (
 	// fenceTime is what it takes at most, with the guard, from the end of a right until no client is served.
 	fenceTime = 500 * time.Millisecond
 
-	endNotOnDisk = "how the primary's process ended is not on disk; if the agent ends now, its databases are not resumed " +
-		"by themselves"
+	endNotOnDisk = "how the primary's process ended is not on disk; if the agent ends now, its databases are not " +
+		"resumed by themselves"
 )
 
 // Engine drives the mirrored databases of one instance.

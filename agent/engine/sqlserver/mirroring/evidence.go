@@ -3,6 +3,7 @@ package mirroring
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/witnessd/witnessd/agent/engine"
@@ -116,9 +117,6 @@ func roleOf(l look, m stored, joining bool) (engine.Role, string) {
 	case !m.Managed:
 		return engine.RolePrimary, "" // it has been this way since before there was an agent
 	}
-	lonely := l.these(func(d database) bool {
-		return d.principal() && !d.Connected() && l.began.Sub(l.joined[d.GUID]) > exchangeGrace
-	})
 	for _, d := range l.unit {
 		if isOpened(d, m) {
 			if l.split() || len(principals) == len(l.unit) && len(l.these(waiting(m))) == 0 {
@@ -129,11 +127,38 @@ func roleOf(l look, m stored, joining bool) (engine.Role, string) {
 	switch {
 	case joining:
 		return engine.RoleMirror, fmt.Sprintf("principal of %s, becomes a mirror", count(principals))
-	case len(lonely) > 0:
+	case len(l.these(lonely(l))) > 0:
 		return engine.RolePrimary, ""
 	default:
 		return engine.RoleMirror, fmt.Sprintf("principal of %s, waits for the witness's word", count(principals))
 	}
+}
+
+// lonely are principals without a partner, unless they are about to meet it in their new role.
+func lonely(l look) func(database) bool {
+	return func(d database) bool {
+		return d.principal() && !d.Connected() && l.began.Sub(l.joined[d.GUID]) > exchangeGrace
+	}
+}
+
+// notPromotable says why the unit should not be promoted; "" if it can. A principal that nobody opened and that has no
+// partner may be an old one, without which its partner has gone on: whoever promotes it must know that the record names
+// this host, and then it is not asked.
+func notPromotable(l look, m stored, joining bool) string {
+	if why := unproven(l, m.Proofs); why != "" {
+		return why
+	}
+	unopened := look{unit: slices.DeleteFunc(slices.Clone(l.unit), func(d database) bool { return !waiting(m)(d) })}
+	switch {
+	case !m.Managed || len(unopened.unit) == 0:
+		return ""
+	case joining:
+		return "it is being made a mirror"
+	}
+	if old := unopened.these(lonely(l)); len(old) > 0 {
+		return names(old) + " came up as principal and has no partner, which may have gone on without it"
+	}
+	return ""
 }
 
 // waiting are principals that the witness has not spoken about.

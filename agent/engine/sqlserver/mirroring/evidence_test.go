@@ -113,6 +113,27 @@ func TestRole(t *testing.T) {
 	}
 }
 
+func TestAnOldPrincipalIsNotPromotable(t *testing.T) {
+	for _, c := range []struct {
+		row     string
+		m       stored
+		joining bool
+		want    string
+	}{
+		{"a P SYNCHRONIZED 2", stored{Managed: true}, false, ""},
+		{"a P DISCONNECTED 2", stored{Managed: true}, false, "came up as principal and has no partner"},
+		{"a P SUSPENDED 2", stored{Managed: true}, false, "came up as principal and has no partner"},
+		{"a P DISCONNECTED 2", stored{Managed: true}, true, "being made a mirror"},
+		{"a P DISCONNECTED 2", openedAt("a 2"), false, ""},
+		{"a P DISCONNECTED 2", stored{}, false, ""},
+	} {
+		got := notPromotable(lookAt(t, c.row), c.m, c.joining)
+		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("%s, joining %v: %q, want %q", c.row, c.joining, got, c.want)
+		}
+	}
+}
+
 func TestAnExchangeTakesAMoment(t *testing.T) {
 	l := lookAt(t, "a P DISCONNECTED 2", "b P SYNCHRONIZED 2")
 	for age, want := range map[time.Duration]engine.Role{

@@ -99,7 +99,8 @@ func (e *Engine) stopped(gate string) engine.State {
 	}
 	s.NotPromotable = "the instance is stopped: when it runs again, its databases must first be seen synchronized"
 	if m.Principal {
-		s.Promotable, s.NotPromotable = true, ""
+		// The record may name it all the same; then its agent brings it up without asking.
+		s.NotPromotable = "the instance is stopped, and was principal: its partner may have gone on without it"
 	}
 	return s
 }
@@ -126,7 +127,7 @@ func stateOf(l look, m stored, f facts) engine.State {
 		s.Data = engine.DataUnknown
 	}
 	s.Role, s.Step = roleOf(l, m, f.joining)
-	s.NotPromotable = unproven(l, m.Proofs)
+	s.NotPromotable = notPromotable(l, m, f.joining)
 	s.Promotable = s.NotPromotable == ""
 	connected := l.all(func(d database) bool { return d.mirrored && d.Connected() })
 	if s.Role == engine.RolePrimary {

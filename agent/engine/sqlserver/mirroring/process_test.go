@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -142,7 +142,11 @@ func TestThePrimarysProcessIsKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil {
+	process, err := os.FindProcess(p.PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	select {

@@ -129,7 +129,7 @@ func (d *database) truncate(lsn LSN) error {
 	if err := d.cutFile(keep); err != nil {
 		return fmt.Errorf("cutting the log of %s: %w", d.name, err)
 	}
-	d.records, d.ends = d.records[:keep], d.ends[:keep]
+	d.records, d.ends = d.records[:keep:keep], d.ends[:keep:keep] // writers of links may still read what was after
 	if d.redone > keep {
 		d.redone, d.tables = 0, map[string][]string{}
 	}

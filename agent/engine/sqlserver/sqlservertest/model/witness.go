@@ -1,7 +1,7 @@
 package model
 
-// This file is SQL Server's witness: what it keeps of a session, and what the partners say to it. It keeps one entry per
-// session, whose changes are made one after the other: who is principal by which role sequence, and whether that
+// This file is SQL Server's witness: what it keeps of a session, and what the partners say to it. It keeps one entry
+// per session, whose changes are made one after the other: who is principal by which role sequence, and whether that
 // principal may be acknowledging commits that its mirror lacks.
 
 // Kinds of messages to a witness, and from it.
@@ -235,8 +235,8 @@ func (i *Instance) unparkHello(s *session) {
 	}
 }
 
-// denied is the witness's word that somebody else is principal, or was later. A principal with its mirror at its side is
-// right all the same, if the mirror agrees to a higher role sequence.
+// denied is the witness's word that somebody else is principal, or was later. A principal with its mirror at its side
+// is right all the same, if the mirror agrees to a higher role sequence.
 func (i *Instance) denied(s *session, m message) {
 	if s.Role != rolePrincipal || m.Number != s.claims {
 		return

@@ -23,7 +23,6 @@ const (
 type world struct {
 	t       *testing.T
 	p, m, w *Instance
-	options map[string]Options
 	acked   []string
 	written int
 }

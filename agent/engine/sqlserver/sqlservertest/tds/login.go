@@ -55,6 +55,7 @@ const (
 	loginFixed       = 94
 
 	typeFlagReadOnly = 1 << 5
+	version8         = 0x08000000
 )
 
 var errLogin = errors.New("the login message is not well formed")
@@ -112,7 +113,7 @@ func (l Login) accept(g Greeting) []byte {
 	w.token(tokenLoginAck, func(w *writer) {
 		const transactSQL = 1
 		w.u8(transactSQL)
-		if const8 := uint32(0x08000000); l.Version == const8 {
+		if l.Version == version8 {
 			w.bytes([]byte{8, 0, 0, 0})
 		} else {
 			w.bytes([]byte{0x74, 0, 0, 4})

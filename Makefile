@@ -16,7 +16,7 @@ FUZZTIME ?= 3s
 
 .DEFAULT_GOAL := help
 .PHONY: help generate generate-check breaking lint format test build e2e matrix e2e-fence e2e-gate bench-gate demo model \
-	sim mutants fuzz nightly check
+	sim mutants fuzz nightly check windows wine
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,13 @@ format: ## write Go and schema files in their standard form
 test: ## all tests, then the concurrent packages again with -race
 	go test -timeout 10m ./...
 	go test -race -timeout 10m $(RACE)
+
+windows: ## build and vet everything for Windows, into bin/windows/
+	GOOS=windows GOARCH=amd64 go vet ./agent/... ./cmd/...
+	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go build -trimpath -o bin/windows/ ./cmd/witnessd ./cmd/witnessctl ./cmd/witness-agent
+
+wine: ## run the Windows programs under Debian's Wine, as far as it can (deploy/ci/install-wine)
+	go run ./test/wine
 
 build: ## the programs, into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...

@@ -140,6 +140,20 @@ var table = []row{
 		why: "an engine brings the library of its database; it obeys, and knows no other engine",
 	},
 	{
+		packages: "agent/engine/sqlserver", ours: []string{"agent/engine", "agent/engine/sqlserver/service"},
+		libs: []string{anyLib},
+		why:  "what the three engines for SQL Server share; only here the driver is known",
+	},
+	{
+		packages: "agent/engine/sqlserver/service", ours: []string{"agent/engine"}, libs: []string{goTeam},
+		why: "it knows processes and nothing of databases",
+	},
+	{
+		packages: "agent/engine/sqlserver/...",
+		ours:     []string{"agent/engine", "agent/engine/sqlserver", "agent/engine/sqlserver/service"}, libs: []string{goTeam},
+		why: "an engine speaks of SQL Server in the words of its parent, and knows no other engine",
+	},
+	{
 		packages: "agent/engine/demo", ours: []string{"agent/engine", "agent/engine/demo/kv"}, libs: []string{goTeam},
 		why: "demodb is our own database: the engine speaks its protocol",
 	},
@@ -304,7 +318,10 @@ func isStd(pkg string) bool {
 
 // isTestPackage: made for tests, like witnessd/witnesstest.
 func isTestPackage(pkg string) bool {
-	return isOurs(pkg) && pkg != "./test" && strings.HasSuffix(path.Base(pkg), "test")
+	// What lies below such a package belongs to it.
+	return isOurs(pkg) && pkg != "./test" && slices.ContainsFunc(strings.Split(pkg, "/"), func(part string) bool {
+		return strings.HasSuffix(part, "test") && part != "test"
+	})
 }
 
 // isFree: a whole-system test or a package made for tests.

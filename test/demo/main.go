@@ -50,6 +50,10 @@ func run(ctx context.Context, engine string, keep bool) error {
 	}
 	defer f.Close()
 	s := &show{fleet: f}
+	if engine == "sqlserver-ag" {
+		const sessionTimeout = 5 * time.Second // as the fleet creates its groups
+		s.notices = sessionTimeout
+	}
 	took, err := f.WaitArmed(ctx, 60*time.Second)
 	if err != nil {
 		return errors.Join(err, s.logs())

@@ -139,7 +139,7 @@ func (k *sqlserverKit) groupWith(ctx context.Context, m *sqlserverKit) error {
 	}
 	replica := func(one *sqlserverKit) string {
 		return fmt.Sprintf("N'%s' WITH (ENDPOINT_URL = N'TCP://%s', AVAILABILITY_MODE = SYNCHRONOUS_COMMIT, "+
-			"FAILOVER_MODE = EXTERNAL, SEEDING_MODE = AUTOMATIC)", one.h.Name, one.endpoint)
+			"FAILOVER_MODE = EXTERNAL, SEEDING_MODE = AUTOMATIC, SESSION_TIMEOUT = 5)", one.h.Name, one.endpoint)
 	}
 	create := fmt.Sprintf("CREATE AVAILABILITY GROUP [%s] WITH (CLUSTER_TYPE = EXTERNAL) FOR DATABASE [%s] REPLICA ON %s, %s",
 		groupName, strings.Join(fakeDatabases, "], ["), replica(k), replica(m))

@@ -161,7 +161,11 @@ func TestBothHostsRestart(t *testing.T) {
 	a.run(t)
 	b.run(t)
 	b.refuses(t, "promote", "started anew")
+	a.until(t, "is stopped", func(s engine.State) bool { return !s.Running && !s.Promotable })
 	a.must(t, "promote")
+	if m := a.engine.memory.read(); m.Ended != nil || len(m.Opened) != 2 {
+		t.Errorf("a primary that serves again remembers %+v", m)
+	}
 	b.must(t, "follow")
 	a.must(t, "hold")
 }

@@ -40,7 +40,7 @@ func (i *Instance) configured(s *session, m message) {
 	}
 	was, saved := s.Witness, s.savedSession
 	s.Seq, s.Witness, s.prospect, s.Timeout = m.Seq, m.Witness, m.Other, m.Timeout
-	s.Safety, s.SafetySeq, s.Suspended, s.PartnerID = m.Safety, m.SafetySeq, m.Suspend, m.Name
+	s.Safety, s.SafetySeq, s.Suspended, s.Asks, s.PartnerID = m.Safety, m.SafetySeq, m.Suspend, false, m.Name
 	s.connected, s.armed, s.number, s.synced, s.witnessed = true, false, m.Number, m.Synced, m.HasQuorum
 	if m.Cut {
 		if s.db.truncate(m.LSN) != nil {

@@ -27,7 +27,7 @@ func (i *Instance) greetPartner(s *session) {
 	}
 	s.parked, s.greeted = false, true
 	i.tell(s, message{
-		Kind: kindSession, Role: s.Role, Seq: s.Seq, LSN: s.db.end(), Forks: s.db.forks(), Suspend: s.Suspended,
+		Kind: kindSession, Role: s.Role, Seq: s.Seq, LSN: s.db.end(), Forks: s.db.forks(), Suspend: s.Asks,
 	})
 }
 
@@ -56,7 +56,7 @@ func (i *Instance) reconcile(s *session, m message) {
 
 // stepDown makes a principal the mirror. Its clients are cut; its commits in flight have no known outcome.
 func (i *Instance) stepDown(s *session, seq int32) {
-	s.Role, s.Seq, s.db.restoring = roleMirror, max(s.Seq, seq), true
+	s.Role, s.Seq, s.Asks, s.db.restoring = roleMirror, max(s.Seq, seq), false, true
 	s.held, s.handing, s.quorum, s.alone, s.connected, s.synced = false, false, false, false, false, false
 	s.confirm, s.waiting = false, nil
 	i.persist()

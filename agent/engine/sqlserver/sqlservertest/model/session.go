@@ -30,6 +30,7 @@ type savedSession struct {
 	Witness   string
 	Timeout   int32
 	Suspended bool
+	Asks      bool // a mirror that was told to suspend while it was alone
 }
 
 // session is one database's mirroring session, as this partner has it.

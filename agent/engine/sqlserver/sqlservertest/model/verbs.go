@@ -163,7 +163,7 @@ func (i *Instance) suspendBy(ctx context.Context, db string) error {
 		case s.Role == rolePrincipal:
 			i.suspend(s)
 		case !s.connected:
-			s.Suspended = true
+			s.Suspended, s.Asks = true, true
 			i.persist()
 		case !asked:
 			asked = true

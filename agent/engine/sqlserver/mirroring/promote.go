@@ -13,6 +13,9 @@ import (
 const (
 	// handBackPatience is how long a partner that is still principal may take to hand its databases back by itself.
 	handBackPatience = 2 * time.Second
+	// reachPatience is how long the partner's instance may take to answer at all. A host that is gone without a word costs
+	// so much more outage.
+	reachPatience = 500 * time.Millisecond
 	// linkPatience is how long a stopped endpoint may take to be noticed.
 	linkPatience = 5 * time.Second
 	// promoteRounds bounds how often a promotion begins anew because sessions have changed under it.
@@ -62,14 +65,18 @@ func (e *Engine) prevail(ctx context.Context, l look, peer engine.Peer) error {
 		switch {
 		case len(l.these(linked)) > 0 && !asked:
 			asked = true
-			begun := now()
+			begun, unreached := now(), false
 			if err := e.askBack(ctx, l, peer); err != nil {
+				unreached = errors.Is(err, errNotReached)
 				e.log.WarnContext(ctx, "the partner does not hand its databases back; service is forced once the link to "+
 					"it is closed, if this copy has everything", "partner", peer.Host, "error", err)
 			}
 			// A host that is gone without a word looks connected until PARTNER TIMEOUT. What the question has taken is
 			// not waited for again.
 			left := handBackPatience - now().Sub(begun)
+			if unreached {
+				left = 0
+			}
 			l, _, err = e.until(ctx, left, func(l look) bool { return len(l.these(linked)) == 0 })
 		default:
 			l, err = e.overrule(ctx, l)
@@ -80,6 +87,9 @@ func (e *Engine) prevail(ctx context.Context, l look, peer engine.Peer) error {
 	}
 	return fmt.Errorf("the sessions change all the time: %s mirror here", names(l.these(database.mirror)))
 }
+
+// errNotReached says that the partner's instance has not answered: nobody there will hand anything back.
+var errNotReached = errors.New("the partner's instance is not reached")
 
 // linked is a mirror whose partner is connected, and so principal.
 func linked(d database) bool { return d.mirror() && d.Connected() }
@@ -103,9 +113,11 @@ func ready(l look) error {
 func (e *Engine) askBack(ctx context.Context, l look, peer engine.Peer) (err error) {
 	client := sqlserver.NewClient(e.cfg, peer.Address)
 	defer func() { err = errors.Join(err, client.Close()) }()
-	there, err := e.partner(ctx, client)
+	reaching, cancel := context.WithTimeout(ctx, reachPatience)
+	there, err := e.partner(reaching, client)
+	cancel()
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errNotReached, err)
 	}
 	for _, d := range l.unit {
 		if !linked(d) {

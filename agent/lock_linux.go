@@ -19,7 +19,8 @@ func lockFile(path string) (*os.File, error) {
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = f.Close()
-		return nil, fmt.Errorf("%s is used by another agent (stop it, or give this one a state_dir of its own): %w", path, err)
+		return nil, fmt.Errorf("%s is used by another agent (stop it, or give this one a state_dir of its own): %w",
+			path, err)
 	}
 	return f, nil
 }

@@ -20,7 +20,8 @@ func lockFile(path string) (*os.File, error) {
 	const flags = windows.LOCKFILE_EXCLUSIVE_LOCK | windows.LOCKFILE_FAIL_IMMEDIATELY
 	if err := windows.LockFileEx(windows.Handle(f.Fd()), flags, 0, 1, 0, &windows.Overlapped{}); err != nil {
 		_ = f.Close()
-		return nil, fmt.Errorf("%s is used by another agent (stop it, or give this one a state_dir of its own): %w", path, err)
+		return nil, fmt.Errorf("%s is used by another agent (stop it, or give this one a state_dir of its own): %w",
+			path, err)
 	}
 	return f, nil
 }

@@ -10,8 +10,8 @@ import (
 )
 
 // An agent that reaches its own database over TCP must do so also while nobody else may. It marks its sockets with
-// [AgentMark], which needs the right to change these rules anyway; what comes over the loopback interface with that mark
-// passes, and so do the answers to it, which have no mark: the peer is remembered from what it sent.
+// [AgentMark], which needs the right to change these rules anyway; what comes over the loopback interface with that
+// mark passes, and so do the answers to it, which have no mark: the peer is remembered from what it sent.
 const (
 	agentInChain, agentOutChain = "agent_in", "agent_out"
 	agent4, agent6              = "agent4", "agent6"

@@ -132,8 +132,8 @@ kernel's fence, or systemd with fence at-end, does better. It ends when for a mi
 	return cmd
 }
 
-// leaveBehind starts this program with other words, in a group of its own, so that what ends the unit's main process and
-// what is sent to a terminal's group does not end it too.
+// leaveBehind starts this program with other words, in a group of its own, so that what ends the unit's main process
+// and what is sent to a terminal's group does not end it too.
 func leaveBehind(config string, words ...string) error {
 	config, err := filepath.Abs(config)
 	if err != nil {

@@ -97,7 +97,9 @@ func (k *sqlserverKit) together(ctx context.Context, mirror engineKit) error {
 			return err
 		}
 		command := one.command()
-		p, err := start(program{space: one.h.space, log: filepath.Join(one.h.dir, "log"), path: command[0], args: command[1:]})
+		p, err := start(program{
+			space: one.h.space, log: filepath.Join(one.h.dir, "log"), path: command[0], args: command[1:],
+		})
 		if err != nil {
 			return err
 		}
@@ -141,8 +143,8 @@ func (k *sqlserverKit) groupWith(ctx context.Context, m *sqlserverKit) error {
 		return fmt.Sprintf("N'%s' WITH (ENDPOINT_URL = N'TCP://%s', AVAILABILITY_MODE = SYNCHRONOUS_COMMIT, "+
 			"FAILOVER_MODE = EXTERNAL, SEEDING_MODE = AUTOMATIC, SESSION_TIMEOUT = 5)", one.h.Name, one.endpoint)
 	}
-	create := fmt.Sprintf("CREATE AVAILABILITY GROUP [%s] WITH (CLUSTER_TYPE = EXTERNAL) FOR DATABASE [%s] REPLICA ON %s, %s",
-		groupName, strings.Join(fakeDatabases, "], ["), replica(k), replica(m))
+	create := fmt.Sprintf("CREATE AVAILABILITY GROUP [%s] WITH (CLUSTER_TYPE = EXTERNAL) "+
+		"FOR DATABASE [%s] REPLICA ON %s, %s", groupName, strings.Join(fakeDatabases, "], ["), replica(k), replica(m))
 	if err := k.exec(ctx, create); err != nil {
 		return err
 	}

@@ -37,8 +37,8 @@ func beginnings() []step {
 			func(s *script, _ args) error { return s.began(1, true) }),
 		begin("pairs N", "as pair, with further pairs on hosts of their own that share the witness",
 			func(s *script, a args) error { return s.began(a.number(), false) }),
-		begin("pair exposing", "as pair, with an engine that stops holding commits by itself when its mirror is gone, as SQL "+
-			"Server's mirroring does: at most "+exposingBound.String()+" of commits may be lost, and that is said",
+		begin("pair exposing", "as pair, with an engine that stops holding commits by itself when its mirror is gone, "+
+			"as SQL Server's mirroring does: at most "+exposingBound.String()+" of commits may be lost, and that is said",
 			func(s *script, _ args) error { return s.beganExposing(false) }),
 		begin("pair exposing strict", "the same, configured to promote the mirror on the primary's word only",
 			func(s *script, _ args) error { return s.beganExposing(true) }),

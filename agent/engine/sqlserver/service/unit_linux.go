@@ -93,7 +93,7 @@ func inCgroup(cgroup string) ([]int, error) {
 		return nil, err
 	}
 	parents := map[int]int{}
-	for _, field := range strings.Fields(string(raw)) {
+	for field := range strings.FieldsSeq(string(raw)) {
 		pid, err := strconv.Atoi(field)
 		if err != nil {
 			return nil, fmt.Errorf("processes of %s: %w", cgroup, err)

@@ -6,8 +6,8 @@ import (
 )
 
 // randomDLL is a bcryptprimitives.dll: Go's programs need it to start, and Wine has had it only since version 8.5,
-// which Debian 12 has not. It holds no code: its one export, ProcessPrng, is forwarded to the function of advapi32.dll that
-// does the same.
+// which Debian 12 has not. It holds no code: its one export, ProcessPrng, is forwarded to the function of advapi32.dll
+// that does the same.
 func randomDLL() []byte {
 	const (
 		name, export, target = "bcryptprimitives.dll", "ProcessPrng", "advapi32.SystemFunction036"

@@ -179,6 +179,8 @@ func (c Config) Validate(mode Mode) error {
 		}
 	case ModeRescue:
 		wrong = append(wrong, c.Rescue.validate()...)
+	default:
+		say("mode %d is none of mirroring, availability group and rescue", mode)
 	}
 	if mode != ModeRescue {
 		if err := c.Service.Validate(); err != nil {

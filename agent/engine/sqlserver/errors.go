@@ -87,8 +87,7 @@ func (e *Error) Unwrap() error { return e.cause }
 
 // ClassOf is the class of an error that a Client returned; ClassOther for any other.
 func ClassOf(err error) Class {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Class
 	}
 	return ClassOther
@@ -96,8 +95,7 @@ func ClassOf(err error) Class {
 
 // NumberOf is SQL Server's number in an error that a Client returned; 0 if it has none.
 func NumberOf(err error) int32 {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Number
 	}
 	return 0
@@ -110,8 +108,7 @@ func newError(ctx context.Context, what string, err error) error {
 		return nil
 	}
 	e := &Error{What: what, cause: err}
-	var server mssql.Error
-	if errors.As(err, &server) {
+	if server, ok := errors.AsType[mssql.Error](err); ok {
 		e.Number = server.Number
 		found := lookUp(server.Number)
 		// The error that names the situation is not always the last one of a batch.
@@ -127,7 +124,7 @@ func newError(ctx context.Context, what string, err error) error {
 	}
 	e.Class = ClassUnreachable
 	if cause := ctx.Err(); cause != nil && !errors.Is(err, cause) {
-		e.cause = fmt.Errorf("%w: %s", cause, err)
+		e.cause = fmt.Errorf("%w: %w", cause, err)
 	}
 	return e
 }

@@ -228,7 +228,9 @@ func (h *Health) count(ctx context.Context, seen Seen) error {
 	}
 	rows, err := h.ask.Counters(ctx)
 	at := clock()
-	return h.keep(seen.Run, err, func() { h.logs, h.lags = logs, h.meter.note(at, inUnit(QueuesOf(rows), seen.Databases)) })
+	return h.keep(seen.Run, err, func() {
+		h.logs, h.lags = logs, h.meter.note(at, inUnit(QueuesOf(rows), seen.Databases))
+	})
 }
 
 // keep puts a try's result away, unless it is of a run that has ended.
@@ -320,7 +322,8 @@ func (h *Health) warnings(seen Seen) []string {
 	said := databaseWarnings(seen.Databases)
 	said = append(said, diagnosticWarnings(h.components)...)
 	if d := h.diagnostics.waited - diagnosticsUsual; d >= stallShown {
-		said = append(said, fmt.Sprintf("sp_server_diagnostics has not answered for %v", h.diagnostics.waited.Round(time.Second)))
+		said = append(said, fmt.Sprintf("sp_server_diagnostics has not answered for %v",
+			h.diagnostics.waited.Round(time.Second)))
 	} else if err := h.diagnostics.failed; err != nil {
 		said = append(said, "health is not known: "+err.Error())
 	}

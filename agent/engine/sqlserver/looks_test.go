@@ -1,6 +1,7 @@
 package sqlserver
 
 import (
+	"maps"
 	"testing"
 
 	"math/rand/v2"
@@ -83,9 +84,7 @@ func TestLooksAreSafe(t *testing.T) {
 				}
 			}
 			look := Vector{}
-			for name, lsn := range primary {
-				look[name] = lsn
-			}
+			maps.Copy(look, primary)
 			number := l.At(look)
 			if old, ok := vectors[number]; ok && !old.Covers(look) {
 				t.Fatalf("two looks have the number %d", number)

@@ -139,7 +139,7 @@ func (e *Engine) perform(ctx context.Context, one step) error {
 	if err := e.client.Exec(sending, one.statement()); err != nil && sqlserver.ClassOf(err) != sqlserver.ClassDone {
 		return err
 	}
-	settling, cancel := context.WithTimeout(ctx, settlePatience)
+	settling, cancel := context.WithTimeout(ctx, e.settle)
 	defer cancel()
 	last := "nothing could be read"
 	for {
@@ -150,7 +150,7 @@ func (e *Engine) perform(ctx context.Context, one step) error {
 			}
 		}
 		if pause(settling, settleEvery) != nil {
-			return fmt.Errorf("%s was accepted and not done within %v: %s", one.statement().Text(), settlePatience, last)
+			return fmt.Errorf("%s was accepted and not done within %v: %s", one.statement().Text(), e.settle, last)
 		}
 	}
 }

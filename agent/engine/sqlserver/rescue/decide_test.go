@@ -99,8 +99,10 @@ func rescueConfig(spares ...string) sqlserver.RescueConfig {
 	return cfg
 }
 
-func off(database string) string         { return "[" + database + "] SET WITNESS OFF" }
-func set(database, address string) string { return "[" + database + "] SET WITNESS = '" + address + "'" }
+func off(database string) string { return "[" + database + "] SET WITNESS OFF" }
+func set(database, address string) string {
+	return "[" + database + "] SET WITNESS = '" + address + "'"
+}
 
 func TestWitnessDiesAndReturns(t *testing.T) {
 	w := newWorld(rescueConfig(spare1, spare2), "a", "b")

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/witnessd/witnessd/agent/engine"
 	"github.com/witnessd/witnessd/agent/engine/sqlserver"
@@ -21,6 +22,7 @@ type Engine struct {
 	client *sqlserver.Client
 	health *sqlserver.Health
 	exits  chan engine.Exit // nothing is ever delivered: the process is not the agent's
+	settle time.Duration    // settlePatience
 
 	mu     sync.Mutex // Observe, Care and LetGo
 	memory *memory
@@ -49,7 +51,7 @@ func New(cfg sqlserver.Config, log *slog.Logger) (*Engine, error) {
 	client := sqlserver.NewClient(cfg, cfg.ConnectAddress())
 	e := &Engine{
 		cfg: cfg, log: log, client: client, health: sqlserver.NewHealth(cfg, client),
-		exits: make(chan engine.Exit), memory: newMemory(cfg.Rescue),
+		exits: make(chan engine.Exit), memory: newMemory(cfg.Rescue), settle: settlePatience,
 	}
 	return e, e.load()
 }

@@ -20,7 +20,7 @@ func TestRandomFailures(t *testing.T) {
 }
 
 func randomFailures(w *world, random *rand.Rand) {
-	for range 12 {
+	for range 8 {
 		stop := w.load(w.p, w.m)
 		all := []*Instance{w.p, w.m, w.w}
 		one := random.IntN(3)

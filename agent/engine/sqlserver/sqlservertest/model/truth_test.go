@@ -17,6 +17,7 @@ func TestTruthTable(t *testing.T) {
 		{"4 principal lost, not synchronized", principalLostUnsynchronized},
 		{"5 principal isolated", principalIsolated},
 		{"6 partners cut", partnersCut},
+		{"6, and then the principal lost", partnersCutThenPrincipal},
 		{"7 mirror isolated", mirrorIsolated},
 		{"8 principal and witness cut", principalWitnessCut},
 		{"9 mirror and witness cut", mirrorWitnessCut},
@@ -123,6 +124,20 @@ func partnersCut(w *world) {
 	w.nothingLost(w.p)
 	w.verb(w.p, Failover, "")
 	w.nothingLost(w.m)
+}
+
+// partnersCutThenPrincipal loses a principal that the witness knows to be exposed: the mirror lacks commits.
+func partnersCutThenPrincipal(w *world) {
+	cut(w.p, w.m, true)
+	w.untilIs(w.p, "principal DISCONNECTED")
+	w.untilIs(w.m, "mirror DISCONNECTED")
+	w.write(w.p)
+	w.p.Crash()
+	w.stays("no failover", func() bool { return !serves(w.m) })
+	w.m.Knobs().Cut(w.p.EndpointAddress(), false, false)
+	w.p = restart(w.t, w.p)
+	w.full()
+	w.nothingLost(w.p)
 }
 
 func mirrorIsolated(w *world) {

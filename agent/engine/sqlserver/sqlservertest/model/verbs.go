@@ -47,7 +47,7 @@ func (i *Instance) AlterMirroring(ctx context.Context, db string, v Verb, argume
 
 // patience is how long a command waits for other instances.
 func (i *Instance) patience() time.Duration {
-	return max(3*time.Second, defaultTimeout*i.options.Second)
+	return max(2*time.Second, defaultTimeout*i.options.Second)
 }
 
 // mirrored finds the session that a command is for.

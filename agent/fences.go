@@ -280,6 +280,9 @@ func (a *Agent) level(i *instance) (fence.Level, string) {
 	if why != nil {
 		note = "kernel: " + oneLine(why.Error())
 	}
+	if i.config.Engine == engineMirroring && !i.config.Gate.Exclusive {
+		note += "; without it a former primary serves clients from its start until it has reached its partner"
+	}
 	if i.config.Gate.Exclusive && a.config.Fence.Level != FenceEngine {
 		return fence.LevelGate, note
 	}

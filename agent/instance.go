@@ -37,6 +37,7 @@ type instance struct {
 	kernel kernelGuard
 	gate   *gate.Gate // nil: none; safe for all
 	extend *extender  // safe for all
+	reach  *reach     // safe for all
 	file   epochFile
 	mark   markFile
 	log    *slog.Logger
@@ -89,6 +90,7 @@ func (a *Agent) openInstance(ctx context.Context, c Instance, eng engine.Engine)
 		name: name, config: c, engine: eng, log: a.log.With("instance", name), post: a.postEvent,
 		file: a.epochFileOf(name), mark: a.markFileOf(name),
 		ops: make(chan operation, 1), extend: newExtender(eng, a.clock, a.log.With("instance", name)),
+		reach: &reach{dial: a.knock},
 	}
 	i.kernel.fence = a.kernel
 	file, known, err := i.file.load()
@@ -116,6 +118,7 @@ func (a *Agent) openInstance(ctx context.Context, c Instance, eng engine.Engine)
 	i.ended.Go(func() { i.probe(ctx, a.clock) })
 	i.ended.Go(func() { i.operate(ctx, a.clock) })
 	i.ended.Go(func() { i.extend.run(ctx) })
+	i.ended.Go(func() { i.reach.run(ctx) })
 	if care, ok := eng.(engine.Caretaker); ok {
 		i.ended.Go(func() { care.Care(ctx, func(act engine.Act) { a.post(acted{name: name, act: act}) }) })
 	}
@@ -233,6 +236,9 @@ func (i *instance) observe(ctx context.Context, clock Clock) (hold.Engine, error
 	st, err := i.engine.Observe(ctx)
 	if err != nil {
 		return hold.Engine{}, err
+	}
+	if text := i.reach.warning(); text != "" {
+		st.Warning = strings.TrimPrefix(st.Warning+"; "+text, "; ")
 	}
 	return convertState(st, began, i.step.get()), nil
 }

@@ -233,6 +233,7 @@ func (a *Agent) attend(ctx context.Context, now hold.Instant) {
 		}
 		a.route(i, st, now)
 		a.runHooks(i, st)
+		i.reach.look(i.servedAt(now))
 		if takes := i.takesClients(st); takes != i.took {
 			i.took = takes
 			a.beat.partners = true // clients wait at the partner's gate

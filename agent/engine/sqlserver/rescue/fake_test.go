@@ -3,6 +3,7 @@ package rescue
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -58,6 +59,15 @@ func (d *diary) has(what string) bool {
 	})
 }
 
+// sent waits until a caretaker has told of these statements and no others.
+func (d *diary) sent(t *testing.T, want ...string) {
+	t.Helper()
+	sqlservertest.Eventually(t, "statements "+strings.Join(want, "; "), func() (bool, string) {
+		got := d.statements()
+		return slices.Equal(got, want), strings.Join(got, "; ")
+	})
+}
+
 // caretaker is an agent's part on one host.
 type caretaker struct {
 	*diary
@@ -67,9 +77,13 @@ type caretaker struct {
 
 // care starts a caretaker for an instance, with what it remembers in dir.
 func care(t *testing.T, on *sqlservertest.Instance, dir string, change func(*sqlserver.Config)) *caretaker {
+	t.Helper()
+	password := filepath.Join(dir, "password")
+	if err := os.WriteFile(password, []byte("fake\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	cfg := sqlserver.Default()
-	t.Setenv("WITNESS_TEST_PASSWORD", "fake")
-	cfg.Listen, cfg.User, cfg.PasswordEnv, cfg.Encrypt = on.Address(), "sa", "WITNESS_TEST_PASSWORD", "disable"
+	cfg.Listen, cfg.User, cfg.PasswordFile, cfg.Encrypt = on.Address(), "sa", password, "disable"
 	cfg.StateFile = filepath.Join(dir, on.Name()+".sqlserver")
 	cfg.Rescue.Patience, cfg.Rescue.ReturnAfter = time.Second, 3*time.Second
 	if change != nil {
@@ -147,6 +161,7 @@ func write(t *testing.T, on *sqlservertest.Instance, databases ...string) error 
 // The shared witness dies under ten databases of two pairs; both pairs are rescued to the spare. Then one primary loses
 // its mirror and serves on, where it would have stopped. The witness comes back and gets its place.
 func TestSharedWitnessDies(t *testing.T) {
+	t.Parallel()
 	witness, spare := instance(t, "witness", "WITNESS"), instance(t, "spare", "WITNESS")
 	var principals, mirrors []*sqlservertest.Instance
 	var takers []*caretaker
@@ -184,9 +199,7 @@ func TestSharedWitnessDies(t *testing.T) {
 				}
 			}
 		}
-		if got := takers[2*i].statements(); !slices.Equal(got, want) {
-			t.Errorf("pair %d: the principal's caretaker did\n  %s\nwant\n  %s", i, strings.Join(got, "\n  "), strings.Join(want, "\n  "))
-		}
+		takers[2*i].sent(t, want...)
 		if got := takers[2*i+1].statements(); len(got) != 0 {
 			t.Errorf("pair %d: the mirror's caretaker did %q", i, got)
 		}
@@ -195,6 +208,7 @@ func TestSharedWitnessDies(t *testing.T) {
 
 // Without anybody to rescue it, the same primary stops: row 10 of the table of failures, which the rescue is for.
 func TestWithoutRescueThePrincipalStops(t *testing.T) {
+	t.Parallel()
 	witness, p, m := instance(t, "witness", "WITNESS"), instance(t, "p", "PARTNER"), instance(t, "m", "PARTNER")
 	sqlservertest.Mirror(t, []string{"rtcxds"}, p, m, witness, 5)
 	witness.Crash()
@@ -211,6 +225,7 @@ func TestWithoutRescueThePrincipalStops(t *testing.T) {
 
 // Without a spare the witness is taken out all the same, and the principal serves without its mirror.
 func TestNoSpareOnTheFake(t *testing.T) {
+	t.Parallel()
 	witness, p, m := instance(t, "witness", "WITNESS"), instance(t, "p", "PARTNER"), instance(t, "m", "PARTNER")
 	sqlservertest.Mirror(t, []string{"a", "b"}, p, m, witness, 5)
 	c := care(t, p, t.TempDir(), nil)
@@ -229,6 +244,7 @@ func TestNoSpareOnTheFake(t *testing.T) {
 
 // SQL Server fails over by itself, with the spare's word; then the other host's caretaker brings the witness back.
 func TestPrincipalMovesToThePartner(t *testing.T) {
+	t.Parallel()
 	witness, spare := instance(t, "witness", "WITNESS"), instance(t, "spare", "WITNESS")
 	p, m := instance(t, "p", "PARTNER"), instance(t, "m", "PARTNER")
 	sqlservertest.Mirror(t, []string{"a", "b"}, p, m, witness, 5)
@@ -248,9 +264,7 @@ func TestPrincipalMovesToThePartner(t *testing.T) {
 	witness.Restart(t)
 	have(t, m, witness.Endpoint())
 	want := []string{off("a"), off("b"), set("a", witness.Endpoint()), set("b", witness.Endpoint())}
-	sqlservertest.Eventually(t, "the caretaker of the new principal tells what it did", func() (bool, string) {
-		return slices.Equal(there.statements(), want), fmt.Sprint(there.statements())
-	})
+	there.sent(t, want...)
 	if got := here.statements(); len(got) != before {
 		t.Errorf("the caretaker of the old principal did %q", got[before:])
 	}
@@ -258,6 +272,7 @@ func TestPrincipalMovesToThePartner(t *testing.T) {
 
 // An agent is stopped after the witness was taken out; the next one knows who did it, and goes on.
 func TestAgentRestartsHalfWay(t *testing.T) {
+	t.Parallel()
 	witness, spare := instance(t, "witness", "WITNESS"), instance(t, "spare", "WITNESS")
 	p, m := instance(t, "p", "PARTNER"), instance(t, "m", "PARTNER")
 	sqlservertest.Mirror(t, []string{"a"}, p, m, witness, 5)
@@ -275,6 +290,7 @@ func TestAgentRestartsHalfWay(t *testing.T) {
 
 // An agent that is killed between its statement and its note of it has written down before what it was about to do.
 func TestAgentKilledAfterItsStatement(t *testing.T) {
+	t.Parallel()
 	witness, spare := instance(t, "witness", "WITNESS"), instance(t, "spare", "WITNESS")
 	p, m := instance(t, "p", "PARTNER"), instance(t, "m", "PARTNER")
 	sqlservertest.Mirror(t, []string{"a"}, p, m, witness, 5)
@@ -300,6 +316,7 @@ func TestAgentKilledAfterItsStatement(t *testing.T) {
 
 // SQL Server says yes and does nothing; that is seen, told, and tried again.
 func TestStatementThatFailsLater(t *testing.T) {
+	t.Parallel()
 	witness, spare := instance(t, "witness", "WITNESS"), instance(t, "spare", "WITNESS")
 	p, m := instance(t, "p", "PARTNER"), instance(t, "m", "PARTNER")
 	sqlservertest.Mirror(t, []string{"a"}, p, m, witness, 5)
@@ -318,6 +335,7 @@ func TestStatementThatFailsLater(t *testing.T) {
 
 // A person takes the witness out while all is well: it stays out.
 func TestPersonOnTheFake(t *testing.T) {
+	t.Parallel()
 	witness, spare := instance(t, "witness", "WITNESS"), instance(t, "spare", "WITNESS")
 	p, m := instance(t, "p", "PARTNER"), instance(t, "m", "PARTNER")
 	sqlservertest.Mirror(t, []string{"a"}, p, m, witness, 5)
@@ -335,6 +353,7 @@ func TestPersonOnTheFake(t *testing.T) {
 }
 
 func TestObserveOnTheFake(t *testing.T) {
+	t.Parallel()
 	witness, p, m := instance(t, "witness", "WITNESS"), instance(t, "p", "PARTNER"), instance(t, "m", "PARTNER")
 	sqlservertest.Mirror(t, []string{"b", "a", "c"}, p, m, witness, 5)
 	dir := t.TempDir()
@@ -382,6 +401,7 @@ func TestObserveOnTheFake(t *testing.T) {
 
 // A witness is changed only while everything is SYNCHRONIZED.
 func TestWaitsForTheMirror(t *testing.T) {
+	t.Parallel()
 	witness, spare := instance(t, "witness", "WITNESS"), instance(t, "spare", "WITNESS")
 	p, m := instance(t, "p", "PARTNER"), instance(t, "m", "PARTNER")
 	sqlservertest.Mirror(t, []string{"a", "b"}, p, m, witness, 5)
@@ -401,6 +421,7 @@ func TestWaitsForTheMirror(t *testing.T) {
 
 // Whatever the agent asks of a watched instance, SQL Server decides.
 func TestRefusesToDecide(t *testing.T) {
+	t.Parallel()
 	witness, p, m := instance(t, "witness", "WITNESS"), instance(t, "p", "PARTNER"), instance(t, "m", "PARTNER")
 	sqlservertest.Mirror(t, []string{"a"}, p, m, witness, 5)
 	e := care(t, p, t.TempDir(), nil).engine

@@ -132,6 +132,9 @@ func (e *Engine) intend(one step) error {
 	return e.save()
 }
 
+// errNotDone is how SQL Server may say yes and fail later.
+var errNotDone = errors.New("was accepted and not done")
+
 // perform sends a statement and waits until what it asks for is so: SQL Server may say yes and fail later.
 func (e *Engine) perform(ctx context.Context, one step) error {
 	sending, cancel := context.WithTimeout(ctx, stepPatience)
@@ -150,7 +153,7 @@ func (e *Engine) perform(ctx context.Context, one step) error {
 			}
 		}
 		if pause(settling, settleEvery) != nil {
-			return fmt.Errorf("%s was accepted and not done within %v: %s", one.statement().Text(), e.settle, last)
+			return fmt.Errorf("%s %w within %v: %s", one.statement().Text(), errNotDone, e.settle, last)
 		}
 	}
 }

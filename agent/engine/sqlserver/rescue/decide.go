@@ -1,6 +1,7 @@
 package rescue
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -137,6 +138,9 @@ func (m *memory) done(one step, err error, now time.Time) {
 	}
 	s.failures++
 	class := sqlserver.ClassOf(err)
+	if errors.Is(err, errNotDone) {
+		class = sqlserver.ClassRetry
+	}
 	s.rest = now.Add(restFor(class, s.failures))
 	if one.want == "" {
 		return

@@ -2,7 +2,6 @@ package rescue
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -156,7 +155,7 @@ func TestNoSpare(t *testing.T) {
 
 func TestSpareThatDoesNotWork(t *testing.T) {
 	w := newWorld(rescueConfig(spare1, spare2), "a", "b")
-	w.fail["ALTER DATABASE [a] SET WITNESS = '"+spare1+"'"] = errors.New("accepted and not done")
+	w.fail["ALTER DATABASE [a] SET WITNESS = '"+spare1+"'"] = errNotDone
 	w.alive[home] = false
 	w.run(12)
 	w.expect(t, "the second spare is taken", off("a"), off("b"), set("a", spare1), set("b", spare1))

@@ -26,6 +26,14 @@ func (r Record) Apply(c Command, entry Term) (Record, []Fact, error) {
 	return next, []Fact{fact}, nil
 }
 
+const readAgain = "read the pair again and decide on what it says now"
+
+// StaleRevision refuses what was decided on a revision of a pair that is no longer its revision (rule R6).
+func StaleRevision(r Record, decidedOn Revision) *Refusal {
+	return refuse(ReasonStaleRevision, readAgain, "decided on revision %v of pair %s, which is now at %v",
+		decidedOn, r.Name, r.Revision)
+}
+
 // compare is rule R6: the revision and the term that the command was decided on must still hold.
 func (r Record) compare(c Command, entry Term) *Refusal {
 	_, create := c.Body.(Create)
@@ -36,8 +44,7 @@ func (r Record) compare(c Command, entry Term) *Refusal {
 	case r.Stage == StageRemoved:
 		return refuse(ReasonRemoved, "", "pair %s was removed", r.Name)
 	case c.Revision != r.Revision:
-		return refuse(ReasonStaleRevision, "read the pair again and decide on what it says now",
-			"decided on revision %v of pair %s, which is now at %v", c.Revision, r.Name, r.Revision)
+		return StaleRevision(r, c.Revision)
 	case c.Term != entry && !restore:
 		return refuse(ReasonStaleTerm, "", "decided in term %d, logged in term %d", c.Term, entry)
 	}

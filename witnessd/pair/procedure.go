@@ -58,7 +58,6 @@ func checkWish(b Body) *Refusal {
 }
 
 func current(r Record, w Watch, e Ask) *Refusal {
-	again := "read the pair again and decide on what it says now"
 	why := ahead(r, w)
 	switch {
 	case r.Stage == StageRemoved:
@@ -67,10 +66,9 @@ func current(r Record, w Watch, e Ask) *Refusal {
 		// Every order would raise the revision, and a record that has lost history would seem to be the newer one.
 		return refuse(ReasonAhead, "see docs/operations.md, restore", "%s", why)
 	case e.Revision != 0 && e.Revision != r.Revision:
-		return refuse(ReasonStaleRevision, again, "decided on revision %v of pair %s, which is now at %v",
-			e.Revision, r.Name, r.Revision)
+		return StaleRevision(r, e.Revision)
 	case e.Epoch != 0 && e.Epoch != r.Epoch:
-		return refuse(ReasonStaleEpoch, again, "decided on epoch %d of pair %s, which is now at %d",
+		return refuse(ReasonStaleEpoch, readAgain, "decided on epoch %d of pair %s, which is now at %d",
 			e.Epoch, r.Name, r.Epoch)
 	case w.Pending.Active:
 		return refuse(ReasonChangeUndecided, "try again", "a change of pair %s is being decided", r.Name)

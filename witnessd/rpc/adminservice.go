@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -42,7 +43,7 @@ func (s *Server) look(ctx context.Context, nameOrID string) ([]Live, error) {
 
 // ask passes a wish on.
 func (s *Server) ask(ctx context.Context, name, by, reason string, a Ask) (*witnessv1.Pair, string, error) {
-	a.Pair = name
+	a.Pair = cmp.Or(a.Pair, name)
 	if err := s.checkWords(by, reason); err != nil {
 		return nil, "", err
 	}
@@ -240,35 +241,36 @@ func (a adminService) Resume(ctx context.Context, req *witnessv1.ResumeRequest) 
 }
 
 // SetPolicy changes the timing. What the request does not say stays as it is, so it is decided on the policy
-// that was read, and on no other.
+// that was read, and on no other: a change in between, or a new pair of that name, would be overwritten.
 func (a adminService) SetPolicy(
 	ctx context.Context, req *witnessv1.SetPolicyRequest,
 ) (*witnessv1.SetPolicyResponse, error) {
+	name, expected := req.GetPair(), pair.Revision(req.GetExpectedRevision())
 	for range tries {
-		one, err := a.one(ctx, req.GetPair())
+		one, err := a.one(ctx, name)
 		if err != nil {
 			return nil, err
 		}
+		if expected != 0 && expected != one.Record.Revision {
+			return nil, a.refused(pair.StaleRevision(one.Record, expected), name)
+		}
 		policy, bad := toPolicy(one.Record.Policy, req.GetPolicy())
 		if bad != nil {
-			return nil, a.refused(bad, req.GetPair())
+			return nil, a.refused(bad, name)
 		}
-		revision := pair.Revision(req.GetExpectedRevision())
-		if revision == 0 {
-			revision = one.Record.Revision
-		}
-		m, _, err := a.ask(ctx, req.GetPair(), req.GetBy(), "", Ask{
-			Revision: revision, Epoch: pair.Epoch(req.GetExpectedEpoch()),
+		m, _, err := a.ask(ctx, name, req.GetBy(), "", Ask{
+			Pair: string(one.Record.ID), Revision: one.Record.Revision, Epoch: pair.Epoch(req.GetExpectedEpoch()),
 			Wish: pair.WishCommand{Body: pair.SetPolicy{Policy: policy, By: req.GetBy()}},
 		})
 		if err == nil {
 			return &witnessv1.SetPolicyResponse{Pair: m}, nil
 		}
-		if reasonOf(err) != pair.ReasonStaleRevision || req.GetExpectedRevision() != 0 {
+		// Another look tells what the caller decided on: another revision, no pair of that name, or another one.
+		if r := reasonOf(err); r != pair.ReasonStaleRevision && r != pair.ReasonRemoved {
 			return nil, err
 		}
 	}
-	return nil, a.failure(ErrBusy, req.GetPair())
+	return nil, a.failure(ErrBusy, name)
 }
 
 // tries bounds how often a change that the witness itself has overtaken is decided anew.

@@ -28,7 +28,7 @@ type bench struct {
 	image []byte
 }
 
-func newBench(f *testing.F) *bench {
+func newBench(f testing.TB) *bench {
 	f.Helper()
 	c := &quickCourt{ledger: ledger.New(), done: make(chan struct{})}
 	b := &bench{court: c}
@@ -90,7 +90,7 @@ type quickCourt struct {
 const quickNow = pair.Instant(time.Hour)
 
 // found makes a pair in each stage, and returns the ledger's image.
-func (c *quickCourt) found(f *testing.F) []byte {
+func (c *quickCourt) found(f testing.TB) []byte {
 	c.watches = make(map[pair.ID]pair.Watch)
 	c.mu.Lock()
 	defer c.mu.Unlock()

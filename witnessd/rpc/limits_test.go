@@ -116,7 +116,8 @@ func TestHooksAreCut(t *testing.T) {
 		t.Errorf("%d hooks from %d on, want the %d oldest", len(r.Hooks), r.Hooks[0].Sequence, maxHooks)
 	}
 	for _, h := range r.Hooks {
-		if len(h.Event) > maxName || len(h.Command) > maxName || len(h.Detail) > maxHookText || !utf8.ValidString(h.Command) ||
+		if len(h.Event) > maxName || len(h.Command) > maxCommand || len(h.Detail) > maxHookText ||
+			!utf8.ValidString(h.Command) ||
 			!strings.HasPrefix(h.Detail, "exit status 1 exit status 1 ") {
 			t.Errorf("got %+v", h)
 		}

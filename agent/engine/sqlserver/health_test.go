@@ -296,6 +296,25 @@ func TestHealthCountsOnlyLooks(t *testing.T) {
 	})
 }
 
+// A write may wait for the mirror as long as SQL Server does; only what is longer is the instance's own fault.
+func TestHealthLeavesTheMirrorsPartOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := Default()
+		cfg.Probe = []string{"d"}
+		h := newHealth(cfg, &patient{hang: "probe"})
+		defer h.Close()
+		seen := Seen{Run: "1", Primary: true, HoldUp: 10 * time.Second}
+		for second := range 20 {
+			v := h.Note(t.Context(), seen)
+			if stalls := v.Stalled > 0; stalls != (second >= 11) {
+				t.Errorf("after %d s it has stalled for %v", second, v.Stalled)
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+	})
+}
+
 func ExampleLag_Detail() {
 	fmt.Println(Lag{Queue: Queue{SendKB: 100, RedoKB: 30 << 10}, Recovery: 90 * time.Second, RateKnown: true}.Detail())
 	// Output: to send 100 KB; to redo 30 MB, 2m

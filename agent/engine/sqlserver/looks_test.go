@@ -57,6 +57,14 @@ func TestLooksGoBack(t *testing.T) {
 	if got := l.Reached(Vector{"a": {5, 1, 1}}); got != now {
 		t.Errorf("reached %d, want %d: only the last look counts", got, now)
 	}
+	l.At(Vector{"a": {5, 1, 1}, "b": {1, 1, 1}})
+	l.At(Vector{"a": {4, 1, 1}, "b": {9, 1, 1}})
+	if got := l.Reached(Vector{"a": {5, 1, 1}, "b": {1, 1, 1}}); got != 0 {
+		t.Errorf("reached %d, of another history", got)
+	}
+	if (Vector{"a": {}}).Covers(Vector{"a": {}}) {
+		t.Error("two LSNs that are not known are taken for one")
+	}
 	l.Forget()
 	if got := l.Reached(Vector{"a": {9, 9, 9}}); got != 0 {
 		t.Errorf("reached %d of no looks", got)

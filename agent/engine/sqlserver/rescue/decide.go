@@ -59,7 +59,7 @@ func (m *memory) next(s *Session, r sqlserver.MirroringRow, now time.Time) (step
 	one := step{guid: r.GUID, database: r.Database}
 	switch s.Stand {
 	case StandHome, StandSpare:
-		if away := s.away(now); away >= m.cfg.Patience {
+		if away := s.goneAt.Sub(s.gone); !s.gone.IsZero() && away >= m.cfg.Patience {
 			one.gone = r.Witness
 			one.why = fmt.Sprintf("the witness %s has been gone for %v", r.Witness, away.Round(time.Second))
 			return one, true
@@ -94,14 +94,6 @@ func (m *memory) choose(s *Session, now time.Time) (address, why string) {
 
 func (m *memory) mayReturn(s *Session, now time.Time) bool {
 	return s.Home != "" && m.answering(s.Home, now) >= m.cfg.ReturnAfter && !m.shunned(s.Home, now)
-}
-
-// away is for how long the session's witness has been gone, as seen without a gap until now.
-func (s *Session) away(now time.Time) time.Duration {
-	if s.gone.IsZero() || now.Sub(s.goneAt) > gap {
-		return 0
-	}
-	return s.goneAt.Sub(s.gone)
 }
 
 // The pauses after failed steps.

@@ -298,6 +298,43 @@ func TestOneOddLook(t *testing.T) {
 	}
 }
 
+// What a person has just set is not touched before it is known whose doing it was.
+func TestNothingInAnOddLook(t *testing.T) {
+	w := newWorld(rescueConfig(spare1), "a", "b")
+	w.rows[1].State = sqlserver.StateSuspended
+	w.alive[home] = false
+	w.run(20)
+	w.rows[1].State = sqlserver.StateSynchronized
+	w.rows[0].Witness = "TCP://other:7022"
+	w.run(2)
+	w.expect(t, "a has another witness", off("b"), set("b", spare1))
+}
+
+// A person may take a dead witness out before the caretaker does; where, and how soon, says who it was.
+func TestPersonIsFaster(t *testing.T) {
+	for _, c := range []struct {
+		what    string
+		role    string
+		seconds int // that the witness was gone
+		stand   Stand
+	}{
+		{"on the principal, where only this caretaker acts", sqlserver.RolePrincipal, 9, StandHand},
+		{"on the mirror, too soon for the partner's caretaker", sqlserver.RoleMirror, 3, StandHand},
+		{"on the mirror, when the partner's caretaker may have", sqlserver.RoleMirror, 9, StandOff},
+	} {
+		w := newWorld(rescueConfig(spare1), "a")
+		w.rows[0].Role = c.role
+		w.run(2)
+		w.alive[home] = false
+		w.run(c.seconds)
+		w.rows[0].Witness = ""
+		w.run(3)
+		if s := w.m.sessions["G0"]; s.Stand != c.stand {
+			t.Errorf("%s: it stands %s, want %s", c.what, s.Stand, c.stand)
+		}
+	}
+}
+
 // An agent that ends between its statement and its note of it knows its own doing afterwards.
 func TestIntentSurvives(t *testing.T) {
 	for _, c := range []struct {
@@ -390,6 +427,13 @@ func TestStandstillIsNoPatience(t *testing.T) {
 	w.now = w.now.Add(time.Hour)
 	w.run(5)
 	w.expect(t, "too soon")
+	w.run(10)
+	w.expect(t, "ten seconds in a row", off("a"), set("a", spare1))
+	w.alive[home] = true
+	w.run(5)
+	w.now = w.now.Add(time.Hour)
+	w.run(5)
+	w.expect(t, "the first witness was heard twice, not for an hour")
 }
 
 func TestFailedStepsRest(t *testing.T) {

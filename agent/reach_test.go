@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,10 +14,10 @@ import (
 func TestReach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var tried []string
-		down := false
+		var down atomic.Bool
 		r := &reach{dial: func(_ context.Context, address string) error {
 			tried = append(tried, address)
-			if down {
+			if down.Load() {
 				return errors.New("no route to host")
 			}
 			return nil
@@ -37,7 +38,7 @@ func TestReach(t *testing.T) {
 		if len(tried) != 2 || r.warning() != "" {
 			t.Errorf("tried %q, said %q", tried, r.warning())
 		}
-		down = true
+		down.Store(true)
 		rounds(reachTries - 1)
 		if r.warning() != "" {
 			t.Errorf("said after %d failures: %q", reachTries-1, r.warning())
@@ -51,7 +52,7 @@ func TestReach(t *testing.T) {
 			t.Errorf("said of another: %q", r.warning())
 		}
 		rounds(reachTries)
-		down = false
+		down.Store(false)
 		rounds(1)
 		if r.warning() != "" {
 			t.Errorf("said when it is back: %q", r.warning())

@@ -32,11 +32,7 @@ func newBench(f testing.TB) *bench {
 	f.Helper()
 	c := &quickCourt{ledger: ledger.New(), done: make(chan struct{})}
 	b := &bench{court: c}
-	b.Server = New(Options{
-		Node: "n1", Version: "test", Court: c, Group: quickGroup{c}, Ledger: c.ledger,
-		Known: []ledger.Node{{ID: "n1", RaftAddress: "n1:7400", APIAddress: "n1:7401"}},
-		Dial:  dialNobody, Wall: func() int64 { return 1_700_000_000_000 }, Uptime: func() time.Duration { return time.Hour },
-	})
+	b.Server = New(c.options())
 	l := bufconn.Listen(1 << 20)
 	served := make(chan error, 1)
 	go func() { served <- b.Serve(context.Background(), l) }()
@@ -55,6 +51,15 @@ func newBench(f testing.TB) *bench {
 	b.conn = conn
 	b.image = c.found(f)
 	return b
+}
+
+// options are those of a node whose court is c.
+func (c *quickCourt) options() Options {
+	return Options{
+		Node: "n1", Version: "test", Court: c, Group: quickGroup{c}, Ledger: c.ledger,
+		Known: []ledger.Node{{ID: "n1", RaftAddress: "n1:7400", APIAddress: "n1:7401"}},
+		Dial:  dialNobody, Wall: func() int64 { return 1_700_000_000_000 }, Uptime: func() time.Duration { return time.Hour },
+	}
 }
 
 // dialNobody is a network on which only the node n4 answers.

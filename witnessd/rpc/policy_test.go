@@ -63,9 +63,10 @@ func TestPolicyOvertaken(t *testing.T) {
 	} {
 		b.reset(t)
 		court := &overtaken{b.court, c.between}
-		b.Server.court = court
+		options := b.court.options()
+		options.Court = court
 		before := now()
-		_, err := adminService{Server: b.Server}.SetPolicy(t.Context(), &witnessv1.SetPolicyRequest{
+		_, err := adminService{Server: New(options)}.SetPolicy(t.Context(), &witnessv1.SetPolicyRequest{
 			Pair: "sales", Policy: &witnessv1.Policy{ReleaseTimeout: durationpb.New(17 * time.Second)},
 			ExpectedRevision: uint64(c.expect(before.Revision)),
 		})
